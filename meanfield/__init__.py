@@ -1,0 +1,76 @@
+"""Mean-field theory of signal propagation in random neural networks, in JAX.
+
+Names resolve when first used: ``import meanfield`` costs little over ``import jax``.
+"""
+
+import importlib
+from typing import TYPE_CHECKING
+
+_HOMES = {
+    "Activation": "activation",
+    "NormalPrior": "priors",
+    "DenseLayer": "layers",
+    "q_map": "maps",
+    "c_map": "maps",
+    "propagate": "maps",
+    "Trajectory": "maps",
+    "fixed_point": "fixed_points",
+    "fixed_points": "fixed_points",
+    "FixedPoint": "fixed_points",
+    "lyapunov_exponents": "lyapunov",
+    "LyapunovExponents": "lyapunov",
+    "depth_scales": "lyapunov",
+    "DepthScales": "lyapunov",
+    "critical_line": "criticality",
+    "CriticalLine": "criticality",
+    "critical_weight_var": "criticality",
+    "phase_diagram": "phase_diagrams",
+    "PhaseDiagram": "phase_diagrams",
+    "Status": "status",
+    "Phase": "status",
+    "QuadratureWarning": "dual",
+}
+_SUBMODULES = {"activations"}
+
+__version__ = "0.1.0"
+__all__ = sorted([*_HOMES, *_SUBMODULES])
+
+
+def __getattr__(name: str):
+    if name in _SUBMODULES:
+        return importlib.import_module(f"meanfield.{name}")
+    if name in _HOMES:
+        value = getattr(importlib.import_module(f"meanfield.{_HOMES[name]}"), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'meanfield' has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted([*globals(), *__all__])
+
+
+if TYPE_CHECKING:
+    from meanfield import activations as activations
+    from meanfield.activation import Activation as Activation
+    from meanfield.criticality import CriticalLine as CriticalLine
+    from meanfield.criticality import critical_line as critical_line
+    from meanfield.criticality import critical_weight_var as critical_weight_var
+    from meanfield.dual import QuadratureWarning as QuadratureWarning
+    from meanfield.fixed_points import FixedPoint as FixedPoint
+    from meanfield.fixed_points import fixed_point as fixed_point
+    from meanfield.fixed_points import fixed_points as fixed_points
+    from meanfield.layers import DenseLayer as DenseLayer
+    from meanfield.lyapunov import DepthScales as DepthScales
+    from meanfield.lyapunov import LyapunovExponents as LyapunovExponents
+    from meanfield.lyapunov import depth_scales as depth_scales
+    from meanfield.lyapunov import lyapunov_exponents as lyapunov_exponents
+    from meanfield.maps import Trajectory as Trajectory
+    from meanfield.maps import c_map as c_map
+    from meanfield.maps import propagate as propagate
+    from meanfield.maps import q_map as q_map
+    from meanfield.phase_diagrams import PhaseDiagram as PhaseDiagram
+    from meanfield.phase_diagrams import phase_diagram as phase_diagram
+    from meanfield.priors import NormalPrior as NormalPrior
+    from meanfield.status import Phase as Phase
+    from meanfield.status import Status as Status

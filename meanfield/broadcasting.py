@@ -1,0 +1,50 @@
+"""Apply a function of scalars to arrays of parameters, in bounded memory."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from meanfield.dual import QuadratureDual
+
+_BATCH = 256
+
+
+def pointwise(fn, layer, *arrays, static=()):
+    """Map ``fn(layer, *scalars, *static)`` over the broadcast of all leaves.
+
+    Leaves that are scalars stay so: what depends on them alone is computed once.
+    Compiled, unless a tracer is about (then the caller's transformation decides).
+    """
+    trees = (layer, *arrays)
+    if layer.activation.traced or any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(trees)):
+        return _pointwise(fn, static, trees)
+    return _compiled(fn, static, trees)
+
+
+def _pointwise(fn, static, trees):
+    leaves, treedef = jax.tree.flatten(trees)
+    dtype = jnp.result_type(float, *leaves)
+    leaves = [jnp.asarray(x, dtype) for x in leaves]
+    shape = jnp.broadcast_shapes(*(x.shape for x in leaves))
+    size = int(np.prod(shape))
+    spread = [i for i, x in enumerate(leaves) if x.ndim > 0]
+
+    def at_point(values):
+        merged = list(leaves)
+        for i, value in zip(spread, values, strict=True):
+            merged[i] = value
+        return fn(*jax.tree.unflatten(treedef, merged), *static)
+
+    if not spread:
+        return at_point([])
+    flat = [jnp.broadcast_to(leaves[i], shape).ravel() for i in spread]
+    # A quadrature holds all its nodes for every point of a batch.
+    bounded = isinstance(trees[0].dual, QuadratureDual) and size > _BATCH
+    many = functools.partial(jax.lax.map, at_point, batch_size=_BATCH) if bounded else jax.vmap(at_point)
+    result = many(flat)
+    return jax.tree.map(lambda x: x.reshape(shape + x.shape[1:]), result)
+
+
+_compiled = jax.jit(_pointwise, static_argnums=(0, 1))

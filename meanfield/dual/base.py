@@ -1,0 +1,63 @@
+"""The Gaussian moments of an activation: what every source of them must offer."""
+
+from abc import ABC, abstractmethod
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+Scalar = Float[Array, ""]
+
+
+class Dual(ABC):
+    r"""Moments of ``phi`` under a Gaussian, at one variance or one pair.
+
+    ``u`` is a centred Gaussian of variance ``q``, ``(u1, u2)`` a centred pair with
+    variances ``q1, q2`` and correlation ``c = cos(theta)``. All arguments are
+    scalars (``vmap`` for more) and all results are pure functions of them.
+
+    The second moments are centred and the pair at equal variances is given by its
+    *chord*: in these forms nothing cancels, whatever the mean of ``phi`` and
+    however close ``c`` comes to 1 (THEORY section 2).
+    """
+
+    @abstractmethod
+    def mean(self, q: Scalar) -> Scalar:
+        """m(q) = E phi(u)."""
+
+    @abstractmethod
+    def variance(self, q: Scalar) -> Scalar:
+        """E phi(u)^2 - m(q)^2."""
+
+    @abstractmethod
+    def covariance(self, q1: Scalar, q2: Scalar, c: Scalar) -> Scalar:
+        """E phi(u1) phi(u2) - m(q1) m(q2)."""
+
+    @abstractmethod
+    def slope_moment(self, q: Scalar) -> Scalar:
+        """E phi'(u)^2; infinite where phi jumps."""
+
+    @abstractmethod
+    def chord(self, q: Scalar, theta: Scalar) -> Scalar:
+        """E (phi(u1) - phi(u2))^2 / (4 q sin^2(theta/2)), for 0 < theta <= pi/2.
+
+        The slope of the chord from ``c`` to 1 of the correlation map, up to the
+        weight variance. It falls from ``slope_moment(q)`` at ``theta = 0``.
+        """
+
+    def slope_covariance(self, q: Scalar, theta: Scalar) -> Scalar:
+        """E phi'(u1) phi'(u2) at equal variances, for 0 < theta <= pi/2.
+
+        From the chord A(theta): A + tan(theta/2) A'(theta), which holds for
+        activations with jumps too.
+        """
+        chord, slope = jax.jvp(lambda t: self.chord(q, t), (theta,), (jnp.ones_like(theta),))
+        return chord + jnp.tan(theta / 2) * slope
+
+    def reflected_covariance(self, q: Scalar) -> Scalar:
+        """E phi(u) phi(-u) - m(q)^2: the covariance at c = -1."""
+        return self.covariance(q, q, -jnp.ones_like(q))
+
+    def error(self, q: Scalar) -> Scalar:
+        """Estimated relative error of the moments at ``q``; 0 for closed forms."""
+        return jnp.zeros_like(q)

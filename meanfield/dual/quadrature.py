@@ -1,0 +1,178 @@
+r"""Gaussian moments of any activation by panel quadrature.
+
+One rule serves every activation, variance and correlation. The line is cut into
+cells, one around each *landmark* (a kink of phi, or the origin), and every cell is
+integrated outwards from its landmark by Gauss-Legendre nodes in
+``w = asinh(distance / scale)``. Near the landmark the nodes lie on the activation's
+own scale, far from it they spread geometrically to the Gaussian's tail: the same
+few nodes serve variances from 1e-30 to 1e30, and no panel contains a kink.
+
+The nodes are smooth functions of q and theta, so derivatives of the rule, of every
+order and through kinks and jumps, are as accurate as the rule itself.
+"""
+
+import dataclasses
+import functools
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from meanfield.activation import Activation
+from meanfield.dual.base import Dual, Scalar
+
+Nodes = Float[Array, " n"]
+
+
+@functools.cache
+def _gauss_legendre(n: int) -> tuple[np.ndarray, np.ndarray]:
+    x, w = np.polynomial.legendre.leggauss(n)
+    return (1 + x) / 2, w / 2
+
+
+def _tail(dtype) -> float:
+    """Standard deviations beyond which the Gaussian is below the rounding error."""
+    return 9.0 if jnp.finfo(dtype).bits >= 64 else 6.5
+
+
+def graded_nodes(
+    landmarks: Nodes, scale: Scalar, low: float, high: float, counts: tuple[int, int]
+) -> tuple[Nodes, Nodes]:
+    """Nodes and Gaussian weights on (low, high), graded towards the landmarks.
+
+    landmarks: shape (k,), in any order. counts: nodes within one standard deviation
+    of a landmark, and beyond, on each side. Returns two arrays of shape
+    (2 k sum(counts),); the weights include the standard normal density.
+    """
+    landmarks = jnp.sort(jnp.clip(landmarks, low, high))
+    middle = (landmarks[1:] + landmarks[:-1]) / 2
+    ends = jnp.array([low]), jnp.array([high])
+    left = landmarks - jnp.concatenate([ends[0].astype(landmarks.dtype), middle])
+    right = jnp.concatenate([middle, ends[1].astype(landmarks.dtype)]) - landmarks
+    length = jnp.concatenate([-left, right])
+    start = jnp.concatenate([landmarks, landmarks])
+    (x, w), (x_far, w_far) = (
+        (jnp.asarray(a, landmarks.dtype) for a in _gauss_legendre(n)) for n in counts
+    )
+    size = jnp.abs(length)[:, None]
+    near = jnp.minimum(size, 1.0)
+    reach = jnp.arcsinh(near / scale)
+    growth = jnp.exp(reach * x)
+    offset = jnp.concatenate([scale * (growth - 1 / growth) / 2, near + (size - near) * x_far], axis=1)
+    weight = jnp.concatenate([reach * w * scale * (growth + 1 / growth) / 2, (size - near) * w_far], axis=1)
+    t = start[:, None] + jnp.where(length < 0, -1, 1)[:, None] * offset
+    weight = weight * jnp.exp(-(t**2) / 2) / np.sqrt(2 * np.pi)
+    return t.ravel(), weight.ravel()
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, eq=False)
+class QuadratureDual(Dual):
+    """Gaussian moments of ``activation`` by quadrature.
+
+    ``refinement`` multiplies the number of nodes.
+    """
+
+    activation: Activation
+    refinement: float = dataclasses.field(default=1, metadata={"static": True})
+
+    def _counts(self, dtype, more: float = 1) -> tuple[int, int]:
+        near, far = (40, 28) if jnp.finfo(dtype).bits >= 64 else (20, 14)
+        factor = self.refinement * more
+        return round(near * factor), round(far * factor)
+
+    # --- one variable ---------------------------------------------------------
+
+    def _rule(self, q: Scalar, more: float = 1, landmarks=None) -> tuple[Nodes, Nodes]:
+        root = jnp.sqrt(q)
+        kinks = jnp.asarray(landmarks or self.activation.landmarks, root.dtype)
+        tail = _tail(root.dtype)
+        scale = jnp.minimum(1.0, self.activation.scale / root)
+        t, w = graded_nodes(kinks / root, scale, -tail, tail, self._counts(root.dtype, more))
+        return root * t, w
+
+    def _moments(self, q: Scalar, more: float = 1) -> tuple[Scalar, Scalar]:
+        u, w = self._rule(q, more)
+        origin = self.activation(jnp.zeros_like(q))
+        # Measured from phi(0), so that nothing cancels when q is small.
+        value = self.activation(u) - origin
+        mean = jnp.sum(w * value)
+        return origin + mean, jnp.sum(w * (value - mean) ** 2)
+
+    def mean(self, q):
+        return self._moments(q)[0]
+
+    def variance(self, q):
+        return self._moments(q)[1]
+
+    def slope_moment(self, q):
+        u, w = self._rule(q)
+        _, slope = jax.jvp(self.activation, (u,), (jnp.ones_like(u),))
+        smooth = jnp.sum(w * slope**2)
+        return jnp.where(self.activation.has_jump(), jnp.inf, smooth)
+
+    def reflected_covariance(self, q):
+        # The kinks of phi(-u) are landmarks too.
+        kinks = self.activation.landmarks
+        u, w = self._rule(q, landmarks=sorted({*kinks, *(-k for k in kinks)}))
+        mean = self.mean(q)
+        return jnp.sum(w * (self.activation(u) - mean) * (self.activation(-u) - mean))
+
+    def error(self, q):
+        variance = self.variance(q)
+        finer = self._moments(q, 1.4)[1]
+        return jnp.abs(finer - variance) / jnp.maximum(jnp.abs(finer), jnp.finfo(q.dtype).tiny)
+
+    # --- two variables --------------------------------------------------------
+
+    def chord(self, q, theta):
+        # u_{1,2} = sqrt(q) (a t +- b o), even in o once summed over t.
+        a, b = jnp.cos(theta / 2), jnp.sin(theta / 2)
+        root = jnp.sqrt(q)
+        counts = self._counts(root.dtype)
+        tail = _tail(root.dtype)
+        scale = self.activation.scale / root
+        kinks = np.asarray(self.activation.landmarks)
+        gaps = np.unique(np.abs(kinks[:, None] - kinks[None, :]))  # where two kink lines cross
+        o, w_o = graded_nodes(
+            jnp.asarray(gaps, root.dtype) / (2 * b * root), jnp.minimum(1.0, scale / b), 0.0, tail, counts
+        )
+        empty = sum(counts)  # the cell to the left of o = 0
+        o, w_o = o[empty:], w_o[empty:]
+
+        def inner(o):
+            lines = jnp.asarray(kinks, root.dtype) / root
+            landmarks = jnp.concatenate([lines - b * o, lines + b * o]) / a
+            t, w = graded_nodes(landmarks, jnp.minimum(1.0, scale / a), -tail, tail, counts)
+            difference = self.activation(root * (a * t + b * o)) - self.activation(root * (a * t - b * o))
+            return jnp.sum(w * difference**2)
+
+        return 2 * jnp.sum(w_o * jax.vmap(inner)(o)) / (4 * q * b**2)
+
+    def covariance(self, q1, q2, c):
+        # Rotate by the half-angle; the inner variable takes the larger part, with
+        # u2 -> -u2 where the correlation is negative.
+        big = jnp.sqrt((1 + jnp.abs(c)) / 2)
+        small = jnp.sqrt(jnp.maximum(1 - jnp.abs(c), jnp.finfo(big.dtype).tiny) / 2)
+        sign = jnp.where(c < 0, -1.0, 1.0).astype(big.dtype)
+        root1, root2 = jnp.sqrt(q1), jnp.sqrt(q2)
+        counts = self._counts(big.dtype)
+        tail = _tail(big.dtype)
+        scale = self.activation.scale / jnp.maximum(root1, root2)
+        kinks = jnp.asarray(self.activation.landmarks, big.dtype)
+        lines1, lines2 = kinks / root1, sign * kinks / root2
+        crossings = ((lines1[:, None] - lines2[None, :]) / (2 * small)).ravel()
+        o, w_o = graded_nodes(crossings, jnp.minimum(1.0, scale / small), -tail, tail, counts)
+        mean1, mean2 = self.mean(q1), self.mean(q2)
+
+        def inner(o):
+            landmarks = jnp.concatenate([lines1 - small * o, lines2 + small * o]) / big
+            t, w = graded_nodes(landmarks, jnp.minimum(1.0, scale / big), -tail, tail, counts)
+            first = self.activation(root1 * (big * t + small * o)) - mean1
+            second = self.activation(root2 * sign * (big * t - small * o)) - mean2
+            return jnp.sum(w * first * second)
+
+        return jnp.sum(w_o * jax.vmap(inner)(o))
+

@@ -1,0 +1,180 @@
+"""Fixed points of the variance and correlation maps, and what they say of the network."""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from meanfield import validation
+from meanfield.broadcasting import pointwise
+from meanfield.layers import DenseLayer, solve_angle
+from meanfield.dual import LinearPieces
+from meanfield.status import Phase, Status
+from meanfield.variance import GrowthScan, variance_fixed_point, variance_fixed_points
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, eq=False)
+class FixedPoint:
+    r"""Where two signals end up in an infinitely deep network; all leaves of one shape.
+
+    q: variance q*. Infinite if unbounded, 0 if vanishing, the start if marginal.
+    c: correlation c*; one_minus_c: 1 - c*, to full relative accuracy.
+    chi_q: Q'(q*), or the growth Q(q)/q of an unbounded or vanishing variance.
+    chi_c: C'(c*). chi_1: C'(1). chi_perp: growth per layer of the squared norm of a
+        transverse perturbation, sigma_w^2 E phi'^2.
+    status: integers of ``Status``. phase: integers of ``Phase``, from chi_1.
+
+    Source: THEORY sections 4 and 5; Poole et al. 2016; Schoenholz et al. 2017.
+    """
+
+    q: Float[Array, "..."]
+    c: Float[Array, "..."]
+    one_minus_c: Float[Array, "..."]
+    chi_q: Float[Array, "..."]
+    chi_c: Float[Array, "..."]
+    chi_1: Float[Array, "..."]
+    chi_perp: Float[Array, "..."]
+    status: Int[Array, "..."]
+    phase: Int[Array, "..."]
+
+
+def fixed_point(activation, prior=None, *, q0=1.0, c0=0.0) -> FixedPoint:
+    r"""The fixed point (q*, c*) that two signals of variance q0 and correlation c0 approach.
+
+    activation: an ``Activation``, a name ("tanh"), any elementwise JAX function, or
+        a layer (then without ``prior``).
+    prior: a ``NormalPrior``; its leaves broadcast with q0 >= 0 and -1 <= c0 <= 1.
+
+    Every point carries a ``Status``; a value is a fixed point of the stated kind
+    only where that is CONVERGED. Works under jit, vmap, grad, jacfwd and jacrev, in
+    float32 and float64; derivatives follow from the implicit function theorem and
+    are zero, not NaN, at points whose values are masked.
+
+    Raises TypeError or ValueError for arguments wrong before tracing.
+    """
+    layer = DenseLayer.of(activation, prior)
+    q0 = validation.real("q0", q0, low=0.0)
+    c0 = validation.real("c0", c0, low=-1.0, high=1.0)
+    return pointwise(_fixed_point, layer, q0, c0)
+
+
+def fixed_points(activation, prior=None, *, most: int = 8) -> FixedPoint:
+    """Every finite, positive fixed point of one prior, stable or not, in ascending order of q.
+
+    Results have one more, last axis of length ``most``, padded with NaN and
+    ``Status.INVALID``. Stable ones are CONVERGED, others UNSTABLE. At each, c is the
+    limit from c0 = 0. Arguments, errors and source as for ``fixed_point``.
+    """
+    layer = DenseLayer.of(activation, prior)
+    if not isinstance(most, int) or most < 1:
+        raise ValueError(f"most must be a positive integer, got {most!r}")
+    return pointwise(_all_fixed_points, layer, static=(most,))
+
+
+def _prepared(layer, dtype):
+    return None if isinstance(layer.dual, LinearPieces) else GrowthScan.of(layer, dtype)
+
+
+def _fixed_point(layer, q0, c0) -> FixedPoint:
+    dtype = q0.dtype
+    valid = layer.is_valid() & jnp.isfinite(q0) & (q0 >= 0) & (jnp.abs(c0) <= 1)
+    layer = layer.guarded(valid)
+    q0, c0 = jnp.where(valid, q0, 1.0), jnp.where(valid, c0, 0.0)
+    q, status = variance_fixed_point(layer, _prepared(layer, dtype), q0)
+    result = _at_variance(layer, q, status, c0)
+    return _masked(result, valid)
+
+
+def _all_fixed_points(layer, most) -> FixedPoint:
+    dtype = layer.dtype()
+    valid = layer.is_valid()
+    layer = layer.guarded(valid)
+    scan = GrowthScan.of(layer, dtype)
+    q, status, found = variance_fixed_points(layer, scan, most)
+    result = jax.vmap(lambda q, s: _at_variance(layer, q, s, jnp.zeros_like(q)))(q, status)
+    return _masked(result, valid & found)
+
+
+def _masked(result: FixedPoint, valid) -> FixedPoint:
+    codes = {"status": Status.INVALID, "phase": Phase.UNDEFINED}
+    fields = {
+        name: jnp.where(valid, value, codes.get(name, jnp.nan)) for name, value in vars(result).items()
+    }
+    return FixedPoint(**fields)
+
+
+def _at_variance(layer, q, status, c0) -> FixedPoint:
+    """c* and the stability of both maps at a variance that status describes."""
+    at_zero, at_infinity = status == Status.VANISHING, status == Status.UNBOUNDED
+    finite = ~(at_zero | at_infinity)
+    q = jnp.where(finite, q, 1.0)
+    image, chi_q = jax.jvp(layer.variance_map, (q,), (jnp.ones_like(q),))
+    chi_perp = layer.transverse_slope(q)
+    # At a fixed point image = q; where every q is one, this still gives C(1) = 1.
+    scale = q / jnp.where(image == 0, 1.0, image)
+    chi_1 = chi_perp * scale
+    theta = layer.fixed_angle(q, scale, chi_1)
+    chaotic = theta > 0
+    slope = layer.correlation_slope(q, jnp.where(chaotic, theta, 1.0)) * scale
+    chi_c = jnp.where(chaotic, slope, chi_1)
+
+    zero, far = layer.limit_at_zero(), layer.limit_at_infinity()
+    limit = jax.tree.map(lambda a, b: jnp.where(at_zero, a, b), zero, far)
+    superlinear = jnp.where(at_zero, 0.0, jnp.inf)
+
+    def pick(here, there):
+        return jnp.where(finite, here, there)
+
+    value = pick(q, superlinear)
+    growth = jnp.where(jnp.isnan(limit.growth) & limit.known, superlinear, limit.growth)
+    chi_q = pick(chi_q, growth)
+    chi_perp = pick(chi_perp, jnp.where(jnp.isnan(limit.chi_perp) & limit.known, superlinear, limit.chi_perp))
+    chi_1, theta, chi_c = pick(chi_1, limit.chi_1), pick(theta, limit.theta), pick(chi_c, limit.chi_c)
+
+    one_minus_c = 2 * jnp.sin(theta / 2) ** 2
+    one_minus_c, chi_c = _from_the_ends(layer, q, finite, c0, one_minus_c, chi_c, chi_1)
+    c = 1 - one_minus_c
+    identity = layer.is_identity()
+    lost = ~finite & (~limit.known | (limit.frozen & ~identity))
+    c, one_minus_c = (
+        jnp.where(lost, jnp.nan, jnp.where(identity, exact, x))
+        for x, exact in ((c, c0), (one_minus_c, 1 - c0))
+    )
+    chi_c = jnp.where(identity, chi_1, chi_c)
+    status = _checked(layer, q, theta, scale, finite, status)
+    return FixedPoint(value, c, one_minus_c, chi_q, chi_c, chi_1, chi_perp, status, _phase(chi_1))
+
+
+def _from_the_ends(layer, q, finite, c0, one_minus_c, chi_c, chi_1):
+    """c0 = 1 stays there; c0 = -1 too for odd maps, and jumps to 1 for even ones."""
+    opposite = layer.opposite_gap(q)
+    eps = jnp.finfo(q.dtype).eps
+    odd = finite & (c0 == -1) & (opposite >= 2 - 64 * eps)
+    even = (c0 == -1) & (opposite <= 64 * eps)
+    at_one = (c0 == 1) | even
+    one_minus_c = jnp.where(at_one, 0.0, jnp.where(odd, 2.0, one_minus_c))
+    return one_minus_c, jnp.where(at_one | odd, chi_1, chi_c)
+
+
+def _phase(chi_1):
+    tolerance = jnp.finfo(chi_1.dtype).eps ** (2 / 3)
+    phase = jnp.where(chi_1 > 1, Phase.CHAOTIC, Phase.ORDERED)
+    phase = jnp.where(jnp.abs(chi_1 - 1) <= tolerance, Phase.CRITICAL, phase)
+    return jnp.where(jnp.isnan(chi_1), Phase.UNDEFINED, phase)
+
+
+def _checked(layer, q, theta, scale, finite, status):
+    """CONVERGED only where the correlation is solved and the quadrature resolves phi."""
+    layer, q, theta, scale = jax.lax.stop_gradient((layer, q, theta, scale))
+    eps = jnp.finfo(q.dtype).eps
+    chaotic = finite & (theta > 0)
+    angle = jnp.where(chaotic, theta, 1.0)
+    residual = jnp.abs(layer.chord(q, angle) * scale - 1)
+    # Rounding enters the chord through phi(u1) - phi(u2), of relative size 1/theta.
+    solved = ~chaotic | (residual <= 64 * eps * (1 + 1 / angle))
+    accurate = layer.dual.error(q) <= eps ** 0.65
+    usable = (status == Status.CONVERGED) | (status == Status.UNSTABLE)
+    status = jnp.where(usable & ~solved, Status.MAX_STEPS, status)
+    return jnp.where(usable & ~accurate, Status.INACCURATE, status)

@@ -1,0 +1,264 @@
+"""A layer: the map from the statistics of a pair of signals to those one layer on."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from meanfield.activation import Activation
+from meanfield.activations import as_activation
+from meanfield.dual import Dual, LinearPieces, QuadraticPieces, dual_of
+from meanfield.priors import NormalPrior
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, eq=False)
+class DenseLayer:
+    """Fully connected layer of infinite width: ``h' = W phi(h) + b`` with W, b from ``prior``.
+
+    Everything a solver asks of a layer is a method here, on scalars.
+    ``dual`` holds the Gaussian moments of ``activation``.
+    """
+
+    activation: Activation
+    prior: Any
+    dual: Dual
+
+    @classmethod
+    def of(cls, activation, prior=None) -> "DenseLayer":
+        """A layer from one, or from an activation (object, name or callable) and a prior.
+
+        Raises TypeError or ValueError naming the argument that is neither.
+        """
+        if isinstance(activation, DenseLayer):
+            if prior is not None:
+                raise TypeError("prior must be left out where a layer is given: the layer has its own")
+            return activation
+        activation = as_activation(activation)
+        if not isinstance(prior, NormalPrior):
+            raise TypeError(f"prior must be a meanfield.NormalPrior, got {prior!r}")
+        return cls(activation, prior, dual_of(activation))
+
+    def is_valid(self):
+        """Where all parameters are inside their domain."""
+        finite = [jnp.all(jnp.isfinite(p)) for p in self.activation.params]
+        return self.prior.is_valid() & jnp.all(jnp.array([True, *finite]))
+
+    def guarded(self, valid) -> "DenseLayer":
+        """This layer where ``valid``, and elsewhere one on which every solver is safe."""
+        prior = jax.tree.map(lambda x, safe: jnp.where(valid, x, safe), self.prior, self.prior.harmless())
+        params = tuple(jnp.where(jnp.isfinite(p), p, 0.5) for p in self.activation.params)
+        return DenseLayer.of(self.activation.with_params(params), prior)
+
+    def dtype(self):
+        """Floating-point type of the layer's parameters."""
+        return jnp.result_type(float, *jax.tree.leaves((self.prior, self.activation.params)))
+
+    # --- the maps (THEORY section 3) --------------------------------------------
+
+    def variance_map(self, q):
+        """Q(q) = sigma_w^2 [v - kappa m^2] + sigma_b^2."""
+        return self.prior.propagate_moments(self.dual.variance(q), self.dual.mean(q) ** 2)
+
+    def covariance_map(self, q1, q2, c):
+        """Q_12 at two variances and a correlation."""
+        return self.prior.propagate_moments(
+            self.dual.covariance(q1, q2, c), self.dual.mean(q1) * self.dual.mean(q2)
+        )
+
+    def chord(self, q, theta):
+        """(1 - C(c)) / (1 - c) times Q(q) / q, with c = cos theta in [0, 1)."""
+        return self.prior.weight_var * self.dual.chord(q, theta)
+
+    def transverse_slope(self, q):
+        """chi_perp = sigma_w^2 E phi'^2; the chord's limit at theta = 0."""
+        return self.prior.weight_var * self.dual.slope_moment(q)
+
+    def correlation_slope(self, q, theta):
+        """C'(c) times Q(q) / q = sigma_w^2 E phi'(u1) phi'(u2)."""
+        return self.prior.weight_var * self.dual.slope_covariance(q, theta)
+
+    def fixed_angle(self, q, scale, chi_1):
+        """theta* in (0, pi/2] with chord(q, theta*) scale = 1, or 0 where chi_1 <= 1."""
+        if isinstance(self.dual, LinearPieces):
+            chaotic = chi_1 > 1 + 4 * jnp.finfo(chi_1.dtype).eps
+            weight = jnp.where(chaotic, self.prior.weight_var * scale, 1.0)
+            return jnp.where(chaotic, self.dual.angle_at_chord(1 / weight), 0.0)
+        return solve_angle(lambda theta: self.chord(q, theta) * scale, chi_1)
+
+    def opposite_gap(self, q):
+        """1 - C(-1), from E (phi(u) - phi(-u))^2: 2 for odd maps, 0 for even ones."""
+        reflected = self.prior.propagate_moments(self.dual.reflected_covariance(q), self.dual.mean(q) ** 2)
+        return 1 - reflected / self.variance_map(q)
+
+    def is_identity(self):
+        """Where C(c) = c in every layer: phi linear, without bias."""
+        if not isinstance(self.dual, LinearPieces):
+            return jnp.asarray(False)
+        straight = jnp.asarray(self.dual.left == self.dual.right)
+        return straight & (self.prior.bias_var == 0)
+
+    # --- far from every scale of the activation (THEORY section 4) -------------
+
+    def limit_at_zero(self) -> "LimitMap":
+        """The layer seen by signals of vanishing variance."""
+        return LimitMap.of(self, _pieces_at_zero(self.activation, self.dtype()))
+
+    def limit_at_infinity(self) -> "LimitMap":
+        """The layer seen by signals of unbounded variance."""
+        return LimitMap.of(self, _pieces_at_infinity(self.activation, self.dtype()))
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, eq=False)
+class Pieces:
+    """phi(x) ~ left, right times x (degree 1) or x^2 (degree 2) on either side of 0.
+
+    ``degree`` is a traced integer, 0 if phi is neither.
+    """
+
+    left: jax.Array
+    right: jax.Array
+    degree: jax.Array
+
+
+def _pieces_at_zero(phi: Activation, dtype) -> Pieces:
+    tiny = jnp.asarray([-1e-30, 1e-30], dtype)
+    ones = jnp.ones_like(tiny)
+    slope_of = lambda x: jax.jvp(phi, (x,), (ones,))[1]  # noqa: E731
+    slope, curvature = jax.jvp(slope_of, (tiny,), (ones,))
+    flat = jnp.all(jnp.abs(slope) < 1e-20)
+    degree = jnp.where(~flat, 1, jnp.where(jnp.any(curvature != 0), 2, 0))
+    left, right = jnp.where(flat, curvature / 2, slope)
+    return Pieces(left, right, degree)
+
+
+def _pieces_at_infinity(phi: Activation, dtype) -> Pieces:
+    far = jnp.asarray([-1e15, 1e15], dtype)
+    value, slope = jax.jvp(phi, (far,), (jnp.ones_like(far),))
+    # Proportionality is tested from the value, whose ratio keeps a lower term.
+    linear = jnp.all(jnp.abs(value / far - slope) <= 1e-3 * jnp.max(jnp.abs(slope)) + 1e-5)
+    square = slope / (2 * far)
+    quadratic = jnp.all(jnp.abs(value / far**2 - square) <= 1e-3 * jnp.max(jnp.abs(square)))
+    degree = jnp.where(linear, 1, jnp.where(quadratic, 2, 0))
+    left, right = jnp.where(linear, slope, square)
+    return Pieces(left, right, degree)
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, eq=False)
+class LimitMap:
+    """Growth of the variance and correlation map where phi is homogeneous.
+
+    growth: lim Q(q)/q. chi_perp: transverse growth. chi_1: C'(1) = chi_perp/growth.
+    theta: angle of the correlation's fixed point, 0 if that is c = 1.
+    chi_c: C'(c*). frozen: the map is the identity, so that c* is undetermined.
+    known: False if phi has no homogeneous limit (all of the above are NaN then).
+    """
+
+    growth: jax.Array
+    chi_perp: jax.Array
+    chi_1: jax.Array
+    theta: jax.Array
+    chi_c: jax.Array
+    frozen: jax.Array
+    known: jax.Array
+
+    @classmethod
+    def of(cls, layer: DenseLayer, pieces: Pieces) -> "LimitMap":
+        linear = _linear_limit(layer, pieces)
+        quadratic = _quadratic_limit(layer, pieces)
+        return jax.tree.map(lambda a, b: jnp.where(pieces.degree == 2, b, a), linear, quadratic)
+
+
+def _linear_limit(layer, pieces):
+    usable = (pieces.degree == 1) & (pieces.left**2 + pieces.right**2 > 0)
+    bent = usable & (pieces.left != pieces.right)
+    safe = LinearPieces(jnp.where(bent, pieces.left, 0.0), jnp.where(bent, pieces.right, 1.0))
+    one = jnp.ones_like(pieces.left)
+    kappa, weight_var = layer.prior.anticorrelation, layer.prior.weight_var
+    per_weight = jnp.where(bent, safe.variance(one) + (1 - kappa) * safe.mean(one) ** 2, pieces.right**2)
+    slope = jnp.where(bent, safe.slope_moment(one), pieces.right**2)
+    # chi_1 = slope / per_weight > 1 exactly if kappa > 0.
+    theta = jnp.where(bent & (slope > per_weight), safe.angle_at_chord(per_weight), 0.0)
+    chi_c = safe.slope_covariance(one, theta) / per_weight
+    ratio = slope / jnp.where(per_weight == 0, 1, per_weight)
+    blank = lambda x: jnp.where(usable, x, jnp.nan)  # noqa: E731
+    return LimitMap(
+        growth=blank(weight_var * per_weight),
+        chi_perp=blank(weight_var * slope),
+        chi_1=blank(ratio),
+        theta=theta,
+        chi_c=jnp.where(bent, chi_c, jnp.nan),
+        frozen=usable & ~bent,
+        known=usable,
+    )
+
+
+def _quadratic_limit(layer, pieces):
+    usable = (pieces.degree == 2) & (pieces.left**2 + pieces.right**2 > 0)
+    safe = QuadraticPieces(jnp.where(usable, pieces.left, 0.0), jnp.where(usable, pieces.right, 1.0))
+    one = jnp.ones_like(pieces.left)
+    per_weight = safe.variance(one) + (1 - layer.prior.anticorrelation) * safe.mean(one) ** 2
+    slope = safe.slope_moment(one)
+    theta = solve_angle(lambda t: safe.chord(one, t) / per_weight, slope / per_weight)
+    chi_c = safe.slope_covariance(one, jnp.where(theta > 0, theta, 1.0)) / per_weight
+    return LimitMap(
+        growth=jnp.full_like(one, jnp.nan),  # 0 or infinite: superlinear
+        chi_perp=jnp.full_like(one, jnp.nan),
+        chi_1=jnp.where(usable, slope / per_weight, jnp.nan),
+        theta=theta,
+        chi_c=jnp.where(theta > 0, chi_c, slope / per_weight),
+        frozen=jnp.zeros(one.shape, bool),
+        known=usable,
+    )
+
+
+def solve_angle(chord, chi_1):
+    """theta in (0, pi/2] with chord(theta) = 1, or 0 if chi_1 = chord(0) <= 1.
+
+    ``chord`` falls monotonically (its map is convex in c, THEORY section 4), and to
+    leading order as chi_1 - B theta^p with p = 2 for smooth and 1 for kinked
+    activations. Newton's method is applied to that law, whose exponent it finds by
+    itself: it converges as fast near the edge of chaos as far from it. Differentiable
+    by the implicit function theorem.
+    """
+    chi_1 = jnp.asarray(chi_1)
+    eps = jnp.finfo(chi_1.dtype).eps
+    chaotic = chi_1 > 1 + 16 * eps
+    start = jnp.full_like(chi_1, np.pi / 2)
+
+    def gap(theta):
+        return jnp.where(chaotic, chord(theta) - 1, 1.0 - theta)
+
+    def step(state):
+        theta, low, high, _, count = state
+        value, slope = jax.jvp(gap, (theta,), (jnp.ones_like(theta),))
+        low, high = jnp.where(value > 0, theta, low), jnp.where(value > 0, high, theta)
+        top = jnp.where(chaotic, chi_1 - 1, 1.0)
+        drop = jnp.maximum(top - value, eps * top)
+        power = jnp.clip(-theta * slope / drop, 0.5, 4.0)
+        # A jump makes chi_1 infinite: plain Newton then.
+        law = theta * (top / drop) ** (1 / power)
+        new = jnp.where(jnp.isfinite(law), law, theta - value / slope)
+        inside = (new >= low) & (new <= high)
+        new = jnp.where(inside, new, (low + high) / 2)
+        return new, low, high, jnp.abs(new - theta), count + 1
+
+    def unfinished(state):
+        theta, _, _, change, count = state
+        return jnp.any(change > 4 * eps * theta) & (count < 40)
+
+    def solve(_, start):
+        # The first step takes theta from pi/2, where the value may be 0 already.
+        state = (start, jnp.zeros_like(start), start, jnp.full_like(start, jnp.inf), 0)
+        return jax.lax.while_loop(unfinished, step, state)[0]
+
+    theta = jax.lax.custom_root(gap, start, solve, lambda g, y: y / _nonzero(g(jnp.ones_like(y))))
+    return jnp.where(chaotic, theta, 0.0)
+
+
+def _nonzero(x):
+    return jnp.where(x == 0, 1.0, x)

@@ -1,0 +1,134 @@
+"""One layer, and many: the q-map, the c-map, and a pair of signals followed through depth."""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from meanfield import validation
+from meanfield.broadcasting import pointwise
+from meanfield.layers import DenseLayer
+
+
+def q_map(activation, prior=None, q=1.0) -> Float[Array, "..."]:
+    """Q(q): variance of the next layer's pre-activations, from this one's variance q >= 0.
+
+    activation, prior: as for ``fixed_point``; everything broadcasts. Units: squared
+    pre-activation. Raises TypeError or ValueError. Source: THEORY section 3.
+    """
+    layer = DenseLayer.of(activation, prior)
+    q = validation.real("q", q, low=0.0)
+    return pointwise(_variance, layer, q)
+
+
+def c_map(activation, prior=None, *, c, q, q2=None) -> Float[Array, "..."]:
+    """C(c): correlation of two signals one layer on, from their correlation and variances.
+
+    c: -1 <= c <= 1. q: variance of the first signal, and of the second unless q2 > 0
+    is given. Exactly 1 at c = 1 for equal variances. Raises TypeError or ValueError.
+    Source: THEORY section 3.
+    """
+    layer = DenseLayer.of(activation, prior)
+    c = validation.real("c", c, low=-1.0, high=1.0)
+    q = validation.real("q", q, low=0.0, low_open=True)
+    if q2 is None:
+        return pointwise(_equal_correlation, layer, c, q)
+    q2 = validation.real("q2", q2, low=0.0, low_open=True)
+    return pointwise(_correlation, layer, c, q, q2)
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, eq=False)
+class Trajectory:
+    """Statistics by layer; shape (depth + 1, ...), entry 0 the start.
+
+    q: variance of the first signal; q2: of the second. c: their correlation.
+    """
+
+    q: Float[Array, "layers ..."]
+    c: Float[Array, "layers ..."]
+    q2: Float[Array, "layers ..."]
+
+
+def propagate(activation, prior=None, *, q0=1.0, c0=0.5, depth=50, q2=None) -> Trajectory:
+    """Follow two signals through ``depth`` layers.
+
+    q0, c0: variance and correlation at the start; q2: the second signal's variance if
+    it is another. All broadcast with the prior. Raises TypeError or ValueError.
+    Source: THEORY section 3.
+    """
+    layer = DenseLayer.of(activation, prior)
+    if isinstance(depth, bool) or not isinstance(depth, int | np.integer):
+        raise TypeError(f"depth must be an integer, got {depth!r}")
+    if depth < 0:
+        raise ValueError(f"depth must be at least 0, got {depth}")
+    q0 = validation.real("q0", q0, low=0.0, low_open=True)
+    c0 = validation.real("c0", c0, low=-1.0, high=1.0)
+    if q2 is None:
+        result = pointwise(_equal_trajectory, layer, q0, c0, static=(int(depth),))
+    else:
+        q2 = validation.real("q2", q2, low=0.0, low_open=True)
+        result = pointwise(_trajectory, layer, q0, q2, c0, static=(int(depth),))
+    return jax.tree.map(lambda x: jnp.moveaxis(x, -1, 0), result)
+
+
+def _variance(layer, q):
+    positive = q > 0
+    value = layer.variance_map(jnp.where(positive, q, 1.0))
+    origin = layer.activation(jnp.zeros_like(q)) ** 2
+    value = jnp.where(positive, value, layer.prior.propagate_moments(0.0, origin))
+    return jnp.where(layer.is_valid() & (q >= 0), value, jnp.nan)
+
+
+def _one_minus_c(layer, q, q_next, one_minus_c):
+    """1 - C at equal variances: a multiple of 1 - c, so that c = 1 is kept exactly."""
+    obtuse = one_minus_c > 1
+    near = one_minus_c == 0
+    theta = 2 * jnp.arcsin(jnp.sqrt(jnp.where(obtuse | near, 0.5, one_minus_c) / 2))
+    chord = jnp.where(near, layer.transverse_slope(q), layer.chord(q, theta))
+    acute = chord * one_minus_c * q / q_next
+    c = jnp.where(obtuse, 1 - one_minus_c, -0.5)
+    return jnp.where(obtuse, 1 - layer.covariance_map(q, q, c) / q_next, acute)
+
+
+def _equal_correlation(layer, c, q):
+    q_next = layer.variance_map(q)
+    value = 1 - _one_minus_c(layer, q, q_next, 1 - c)
+    valid = layer.is_valid() & (jnp.abs(c) <= 1) & (q > 0)
+    return jnp.where(valid, jnp.clip(value, -1, 1), jnp.nan)
+
+
+def _correlation(layer, c, q, q2):
+    scale = jnp.sqrt(layer.variance_map(q) * layer.variance_map(q2))
+    value = layer.covariance_map(q, q2, c) / scale
+    valid = layer.is_valid() & (jnp.abs(c) <= 1) & (q > 0) & (q2 > 0)
+    return jnp.where(valid, jnp.clip(value, -1, 1), jnp.nan)
+
+
+def _equal_trajectory(layer, q0, c0, depth):
+    def step(state, _):
+        q, one_minus_c = state
+        q_next = layer.variance_map(q)
+        state = q_next, jnp.clip(_one_minus_c(layer, q, q_next, one_minus_c), 0, 2)
+        return state, state
+
+    _, (q, one_minus_c) = jax.lax.scan(step, (q0, 1 - c0), length=depth)
+    q = jnp.concatenate([q0[None], q])
+    c = jnp.concatenate([c0[None], 1 - one_minus_c])
+    return _valid_trajectory(layer, Trajectory(q, c, q))
+
+
+def _trajectory(layer, q0, q2, c0, depth):
+    def step(state, _):
+        state = layer.variance_map(state[0]), layer.variance_map(state[1]), _correlation(layer, state[2], *state[:2])
+        return state, state
+
+    _, states = jax.lax.scan(step, (q0, q2, c0), length=depth)
+    q, q2, c = (jnp.concatenate([s[None], x]) for s, x in zip((q0, q2, c0), states, strict=True))
+    return _valid_trajectory(layer, Trajectory(q, c, q2))
+
+
+def _valid_trajectory(layer, trajectory):
+    return jax.tree.map(lambda x: jnp.where(layer.is_valid(), x, jnp.nan), trajectory)

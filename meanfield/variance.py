@@ -1,0 +1,253 @@
+r"""Where the variance goes: the fixed points of q -> Q(q) and their basins.
+
+Newton's method alone picks whichever fixed point is near, stable or not. Here the
+growth log Q(q)/q is first laid out on a grid of log q (shared by all priors: the
+Gaussian moments do not depend on the prior), which shows every fixed point and the
+side from which it is reached. An orbit on which Q increases ends at the next fixed
+point in its direction; elsewhere the map itself is iterated until it does. Only then
+is the fixed point refined, inside its bracket.
+"""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from meanfield.dual import LinearPieces
+from meanfield.status import Status
+
+_PLAIN_STEPS = 500
+
+
+def _log_grid(dtype) -> np.ndarray:
+    """log q: three nodes an octave between 2^-24 and 2^24, fewer outside."""
+    octaves = np.concatenate(
+        [np.arange(-100, -24, 2.0), np.arange(-24, 24, 1 / 3), np.arange(24, 101, 2.0)]
+    )
+    lowest = np.log2(float(jnp.finfo(dtype).tiny)) + 20
+    return np.log(2.0) * np.concatenate([[lowest], octaves[octaves > lowest]])
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, eq=False)
+class GrowthScan:
+    """mean^2 and variance of the activation, and d/dq of both, at exp(log_q): shape (nodes,)."""
+
+    log_q: jax.Array
+    mean_square: jax.Array
+    variance: jax.Array
+    mean_square_slope: jax.Array
+    variance_slope: jax.Array
+
+    @classmethod
+    def of(cls, layer, dtype) -> "GrowthScan":
+        log_q = jnp.asarray(_log_grid(dtype), dtype)
+
+        def moments(x):
+            q = jnp.exp(x)
+            return layer.dual.mean(q) ** 2, layer.dual.variance(q)
+
+        values, slopes = jax.vmap(lambda x: jax.jvp(moments, (x,), (jnp.ones_like(x),)))(log_q)
+        return cls(log_q, *values, *slopes)
+
+    def growth(self, prior):
+        """log Q(q)/q at the nodes, and its slope in log q."""
+        value = prior.propagate_moments(self.variance, self.mean_square)
+        slope = prior.propagate_moments(self.variance_slope, self.mean_square_slope) - prior.bias_var
+        safe = jnp.where(value > 0, value, 1.0)
+        growth = jnp.where(value > 0, jnp.log(safe) - self.log_q, -jnp.inf)
+        return growth, jnp.where(value > 0, slope / safe, 0.0) - 1.0
+
+
+def _refined(x, growth, slope):
+    """The grid with one more node in every cell: the growth's extremum, if it has one there.
+
+    From the cubic through values and slopes. Two fixed points about to merge lie on
+    both sides of such an extremum, usually within one cell.
+    """
+    width = jnp.diff(x)
+    f0, f1, d0, d1 = growth[:-1], growth[1:], slope[:-1] * width, slope[1:] * width
+    a, b = 2 * (f0 - f1) + d0 + d1, 3 * (f1 - f0) - 2 * d0 - d1
+    # Roots of 3 a s^2 + 2 b s + d0, in the form that survives a = 0.
+    root = jnp.sqrt(jnp.maximum(b * b - 3 * a * d0, 0.0))
+    first = -d0 / jnp.where(b + root == 0, jnp.inf, b + root)
+    second = -d0 / jnp.where(b - root == 0, jnp.inf, b - root)
+    inside = lambda s: (s > 0) & (s < 1) & jnp.isfinite(s)  # noqa: E731
+    s = jnp.where(inside(first), first, jnp.where(inside(second), second, 0.5))
+    value = f0 + s * (d0 + s * (b + s * a))
+    return _interleave(x, x[:-1] + s * width), _interleave(growth, value)
+
+
+def _interleave(nodes, between):
+    pairs = jnp.stack([nodes[:-1], between], axis=1).ravel()
+    return jnp.concatenate([pairs, nodes[-1:]])
+
+
+def _signs(growth, eps):
+    """Sign of the growth at the nodes; nodes at zero to rounding take a neighbour's."""
+    sign = jnp.where(jnp.abs(growth) <= 32 * eps, 0, jnp.sign(jnp.nan_to_num(growth, nan=0.0))).astype(int)
+    index = jnp.where(sign != 0, jnp.arange(sign.size), -1)
+    last = jax.lax.cummax(index)
+    first = jnp.argmax(sign != 0)
+    return sign[jnp.where(last >= 0, last, first)]
+
+
+def variance_fixed_point(layer, scan, q0):
+    """(q*, status) reached from q0. Scalars; q* is finite and safe to use at every status.
+
+    Derivatives of q* with respect to the layer follow from the implicit function
+    theorem; where there is no finite fixed point they are zero.
+    """
+    if isinstance(layer.dual, LinearPieces):
+        return _affine_fixed_point(layer, q0)
+    frozen_layer, start = jax.lax.stop_gradient((layer, q0))
+    low, high, status = _bracket(frozen_layer, jax.lax.stop_gradient(scan), start)
+    found = status == Status.CONVERGED
+    q = _refine(layer, low, high, found)
+    status = jnp.where(found, _judge(layer, q), status)
+    return jnp.where(status == Status.MARGINAL, q0, q), status
+
+
+def _affine_fixed_point(layer, q0):
+    """Q(q) = g q + sigma_b^2 for the ReLU family (THEORY section 7)."""
+    one = jnp.ones_like(q0)
+    bias = layer.prior.bias_var + 0 * one
+    growth = layer.variance_map(one) - bias
+    eps = 4 * jnp.finfo(one.dtype).eps
+    bounded = growth < 1 - eps
+    level = jnp.abs(growth - 1) <= eps
+    status = jnp.where(
+        bounded,
+        jnp.where(bias > 0, Status.CONVERGED, Status.VANISHING),
+        jnp.where(level & (bias == 0), Status.MARGINAL, Status.UNBOUNDED),
+    )
+    status = jnp.where((q0 == 0) & (bias == 0), Status.VANISHING, status)
+    converged = status == Status.CONVERGED
+    q = bias / jnp.where(converged, 1 - growth, 1.0)
+    return jnp.where(converged, q, jnp.where(status == Status.MARGINAL, q0, 1.0)), status
+
+
+def _bracket(layer, scan, q0):
+    """(low, high, status): log q on both sides of the fixed point that q0 is attracted by."""
+    eps = jnp.finfo(q0.dtype).eps
+    x, growth = _refined(scan.log_q, *scan.growth(layer.prior))
+    sign = _signs(growth, eps)
+    size = x.size
+    index = jnp.arange(size)
+    # Next node at or above i with Q < q, next at or below i with Q > q.
+    falls = jax.lax.cummin(jnp.where(sign < 0, index, size), reverse=True)
+    rises = jax.lax.cummax(jnp.where(sign > 0, index, -1))
+    drops = jnp.cumsum(jnp.concatenate([jnp.zeros(1, int), (jnp.diff(growth + x) < -32 * eps).astype(int)]))
+    log_map = lambda y: jnp.log(layer.variance_map(jnp.exp(y)))  # noqa: E731
+
+    def target(y, image):
+        """Bracket of the next fixed point in the direction of the first step, and
+        whether Q increases all the way there."""
+        above = jnp.searchsorted(x, y)
+        below = jnp.maximum(above - 1, 0)
+        above = jnp.minimum(above, size - 1)
+        same = (sign[above] == sign[below]) & (sign[above] != 0)
+        upward = jnp.where(same, sign[above] > 0, image > y)
+        up = falls[above]
+        down = rises[below]
+        end = jnp.where(upward, jnp.minimum(up, size - 1), jnp.maximum(down, 0))
+        none = jnp.where(upward, up == size, down < 0)
+        before = jnp.where(upward, jnp.maximum(end - 1, 0), jnp.minimum(end + 1, size - 1))
+        low = jnp.where(upward, jnp.maximum(x[before], y), x[end])
+        high = jnp.where(upward, x[end], jnp.minimum(x[before], y))
+        span = jnp.where(upward, drops[end] - drops[below], drops[above] - drops[end])
+        return low, high, upward, none, span == 0
+
+    def step(state):
+        y, image, _, count = state
+        new = image
+        image = log_map(new)
+        return new, image, target(new, image)[-1], count + 1
+
+    def roaming(state):
+        y, image, monotone, count = state
+        return ~monotone & (jnp.abs(image - y) > 1e-3) & (count < _PLAIN_STEPS) & jnp.isfinite(image)
+
+    first = jnp.log(jnp.where(q0 > 0, q0, 1.0))
+    first = jnp.where(q0 > 0, first, log_map(x[0]))  # from zero: what the first layer makes of it
+    first = jnp.clip(first, x[0], x[-1])
+    image = log_map(first)
+    state = (first, image, target(first, image)[-1], 0)
+    y, image, monotone, _ = jax.lax.while_loop(roaming, step, state)
+    low, high, upward, none, _ = target(y, image)
+
+    # Q falls at the end of the orbit: its last steps enclose the fixed point.
+    swing = ~monotone & ~(none & (jnp.abs(image - y) > 1))
+    reach = jnp.maximum(jnp.abs(image - y), 1e-6)
+    low, high = jnp.where(swing, y - reach, low), jnp.where(swing, y + reach, high)
+    lost = none & ~swing
+    status = jnp.where(lost, jnp.where(upward, Status.UNBOUNDED, Status.VANISHING), Status.CONVERGED)
+    flat = jnp.all(jnp.abs(growth) <= 32 * eps)
+    return low, high, jnp.where(flat, Status.MARGINAL, status)
+
+
+def _refine(layer, low, high, found):
+    """The fixed point between exp(low) and exp(high), by Newton's method in log q.
+
+    A step that leaves the bracket is replaced by bisection.
+    """
+    eps = jnp.finfo(low.dtype).eps
+    low, high = jnp.where(found, low, -1.0), jnp.where(found, high, 1.0)
+    start = (low + high) / 2
+
+    def gap(x):
+        q = jnp.exp(x)
+        # Relative to q: the logarithm of the ratio would lose digits at small growth.
+        return jnp.where(found, layer.variance_map(q) / q - 1, -x)
+
+    falling = gap(low) >= gap(high)
+
+    def step(state):
+        x, a, b, _, count = state
+        value, slope = jax.jvp(gap, (x,), (jnp.ones_like(x),))
+        right = (value > 0) == falling
+        a, b = jnp.where(right, x, a), jnp.where(right, b, x)
+        # Newton's method on log(1 + gap), which is straight where Q is a power of q.
+        new = x - jnp.log1p(jnp.maximum(value, -0.999)) * (1 + value) / jnp.where(slope == 0, jnp.inf, slope)
+        new = jnp.where((new >= a) & (new <= b), new, (a + b) / 2)
+        return new, a, b, jnp.abs(new - x), count + 1
+
+    def unfinished(state):
+        x, _, _, change, count = state
+        return (change > 2 * eps * jnp.maximum(1, jnp.abs(x))) & (count < 60)
+
+    def solve(_, start):
+        state = (start, low, high, jnp.full_like(start, jnp.inf), 0)
+        return jax.lax.while_loop(unfinished, step, state)[0]
+
+    x = jax.lax.custom_root(gap, start, solve, lambda g, y: y / _nonzero(g(jnp.ones_like(y))))
+    return jnp.exp(x)
+
+
+def _nonzero(x):
+    return jnp.where(x == 0, 1.0, x)
+
+
+def _judge(layer, q):
+    """Status of a fixed point, from its residual and its slope."""
+    q = jax.lax.stop_gradient(q)
+    layer = jax.lax.stop_gradient(layer)
+    image, slope = jax.jvp(layer.variance_map, (q,), (jnp.ones_like(q),))
+    eps = jnp.finfo(q.dtype).eps
+    solved = jnp.abs(image - q) <= 256 * eps * q * jnp.maximum(1.0, jnp.abs(slope))
+    status = jnp.where(jnp.abs(slope) > 1 + 1e3 * eps, Status.UNSTABLE, Status.CONVERGED)
+    return jnp.where(solved, status, Status.MAX_STEPS)
+
+
+def variance_fixed_points(layer, scan, most):
+    """(q, status), shape (most,): every positive fixed point in ascending order, then NaN."""
+    eps = jnp.finfo(scan.log_q.dtype).eps
+    x, growth = _refined(scan.log_q, *jax.lax.stop_gradient(scan).growth(jax.lax.stop_gradient(layer.prior)))
+    sign = _signs(growth, eps)
+    crossing = sign[1:] != sign[:-1]
+    (cells,) = jnp.nonzero(crossing, size=most, fill_value=-1)
+    found = cells >= 0
+    q = jax.vmap(lambda a, b, ok: _refine(layer, a, b, ok))(x[cells], x[cells + 1], found)
+    status = jax.vmap(lambda q: _judge(layer, q))(q)
+    return q, status, found
