@@ -14,9 +14,9 @@ _HOMES = {
     "c_map": "maps",
     "propagate": "maps",
     "Trajectory": "maps",
-    "fixed_point": "fixed_points",
-    "fixed_points": "fixed_points",
-    "FixedPoint": "fixed_points",
+    "fixed_point": "fixedpoint",
+    "fixed_points": "fixedpoint",
+    "FixedPoint": "fixedpoint",
     "lyapunov_exponents": "lyapunov",
     "LyapunovExponents": "lyapunov",
     "depth_scales": "lyapunov",
@@ -57,9 +57,9 @@ if TYPE_CHECKING:
     from meanfield.criticality import critical_line as critical_line
     from meanfield.criticality import critical_weight_var as critical_weight_var
     from meanfield.dual import QuadratureWarning as QuadratureWarning
-    from meanfield.fixed_points import FixedPoint as FixedPoint
-    from meanfield.fixed_points import fixed_point as fixed_point
-    from meanfield.fixed_points import fixed_points as fixed_points
+    from meanfield.fixedpoint import FixedPoint as FixedPoint
+    from meanfield.fixedpoint import fixed_point as fixed_point
+    from meanfield.fixedpoint import fixed_points as fixed_points
     from meanfield.layers import DenseLayer as DenseLayer
     from meanfield.lyapunov import DepthScales as DepthScales
     from meanfield.lyapunov import LyapunovExponents as LyapunovExponents

@@ -58,10 +58,6 @@ class Activation:
         """Skip the checks, which evaluate fn: importing must not start a backend."""
         return _unflatten((fn, kinks, 1.0, name, False), (params,))
 
-    def with_params(self, params) -> "Activation":
-        """The same activation with other parameters."""
-        return _unflatten((self.fn, self.kinks, self.scale, self.name, self.traced), (tuple(params),))
-
     def __call__(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
         return self.fn(x, *self.params)
 

@@ -49,8 +49,11 @@ class DenseLayer:
     def guarded(self, valid) -> "DenseLayer":
         """This layer where ``valid``, and elsewhere one on which every solver is safe."""
         prior = jax.tree.map(lambda x, safe: jnp.where(valid, x, safe), self.prior, self.prior.harmless())
-        params = tuple(jnp.where(jnp.isfinite(p), p, 0.5) for p in self.activation.params)
-        return DenseLayer.of(self.activation.with_params(params), prior)
+        activation, dual = self.activation, self.dual
+        if activation.params:
+            finite = lambda x: jnp.where(jnp.isfinite(x), x, 0.5)  # noqa: E731
+            activation, dual = jax.tree.map(finite, (activation, dual))
+        return DenseLayer(activation, prior, dual)
 
     def dtype(self):
         """Floating-point type of the layer's parameters."""

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from meanfield.fixed_points import fixed_point
+from meanfield.fixedpoint import fixed_point
 from meanfield.status import Status
 
 

@@ -176,3 +176,7 @@ class QuadratureDual(Dual):
 
         return jnp.sum(w_o * jax.vmap(inner)(o))
 
+
+
+class QuadratureWarning(UserWarning):
+    """A quadrature does not reach its tolerance: an activation has undeclared kinks."""

@@ -73,16 +73,21 @@ def fixed_points(activation, prior=None, *, most: int = 8) -> FixedPoint:
     return pointwise(_all_fixed_points, layer, static=(most,))
 
 
-def _prepared(layer, dtype):
+def shared_scan(layer, dtype):
+    """What fixed points under all priors have in common; None where q* is in closed form."""
     return None if isinstance(layer.dual, LinearPieces) else GrowthScan.of(layer, dtype)
 
 
 def _fixed_point(layer, q0, c0) -> FixedPoint:
-    dtype = q0.dtype
+    return solve(layer, shared_scan(layer, q0.dtype), q0, c0)
+
+
+def solve(layer, scan, q0, c0) -> FixedPoint:
+    """One point, with what all priors share (``GrowthScan``) given. Arguments are scalars."""
     valid = layer.is_valid() & jnp.isfinite(q0) & (q0 >= 0) & (jnp.abs(c0) <= 1)
     layer = layer.guarded(valid)
     q0, c0 = jnp.where(valid, q0, 1.0), jnp.where(valid, c0, 0.0)
-    q, status = variance_fixed_point(layer, _prepared(layer, dtype), q0)
+    q, status = variance_fixed_point(layer, scan, q0)
     result = _at_variance(layer, q, status, c0)
     return _masked(result, valid)
 
@@ -102,6 +107,7 @@ def _masked(result: FixedPoint, valid) -> FixedPoint:
     fields = {
         name: jnp.where(valid, value, codes.get(name, jnp.nan)) for name, value in vars(result).items()
     }
+    fields |= {name: fields[name].astype(jnp.int32) for name in codes}
     return FixedPoint(**fields)
 
 

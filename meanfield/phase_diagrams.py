@@ -1,0 +1,225 @@
+"""Phase diagrams: fixed points over a grid of priors, in bounded memory."""
+
+import dataclasses
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from meanfield import validation
+from meanfield.activations import as_activation
+from meanfield.dual import LinearPieces, best_dual
+from meanfield.fixedpoint import FixedPoint, shared_scan, solve
+from meanfield.layers import DenseLayer
+from meanfield.priors import NormalPrior
+from meanfield.progress import progress_bar
+
+PARAMETERS = ("weight_var", "bias_var", "anticorrelation")
+FIELDS = tuple(f.name for f in dataclasses.fields(FixedPoint))
+_INTEGERS = ("status", "phase")
+_CHUNK_CLOSED_FORM = 1 << 17
+_CHUNK = 1 << 13
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, eq=False)
+class PhaseDiagram:
+    """Fixed points over two parameters of a prior, NumPy arrays throughout.
+
+    weight_var, bias_var, anticorrelation: two are axes (1-d arrays), one a number.
+    q, c, one_minus_c, chi_q, chi_c, chi_1, chi_perp, status, phase: as in
+        ``FixedPoint``, shape (first axis, second axis), axes in the order above.
+    q0, c0: the start. activation: its name.
+    """
+
+    weight_var: np.ndarray
+    bias_var: np.ndarray
+    anticorrelation: np.ndarray
+    q: np.ndarray
+    c: np.ndarray
+    one_minus_c: np.ndarray
+    chi_q: np.ndarray
+    chi_c: np.ndarray
+    chi_1: np.ndarray
+    chi_perp: np.ndarray
+    status: np.ndarray
+    phase: np.ndarray
+    q0: np.ndarray
+    c0: np.ndarray
+    activation: str = dataclasses.field(metadata={"static": True})
+
+    @property
+    def axes(self) -> tuple[str, str]:
+        """Names of the two parameters that vary, in the order of the arrays' axes."""
+        first, second = (name for name in PARAMETERS if np.ndim(getattr(self, name)) == 1)
+        return first, second
+
+    @property
+    def fixed(self) -> tuple[str, float]:
+        """Name and value of the third parameter."""
+        (name,) = (name for name in PARAMETERS if np.ndim(getattr(self, name)) == 0)
+        return name, float(getattr(self, name))
+
+    def plot(self, quantity: str = "phase", ax=None):
+        """Draw one field over the two axes; returns the Matplotlib axes.
+
+        quantity: "phase", a field's name, or "xi_q", "xi_c" (depth scales).
+        """
+        from meanfield.plotting import plot_phase_diagram
+
+        return plot_phase_diagram(self, quantity, ax)
+
+    def save(self, path) -> Path:
+        """Write an .npz file, whole or not at all; ``load`` gives back the same bits.
+
+        Raises OSError, naming the path, where it cannot be written.
+        """
+        path = Path(path)
+        path = path if path.suffix == ".npz" else path.with_name(path.name + ".npz")
+        arrays = {f.name: np.asarray(getattr(self, f.name)) for f in dataclasses.fields(self)}
+        written_whole(path, lambda file: np.savez_compressed(file, **arrays))
+        return path
+
+    @classmethod
+    def load(cls, path) -> "PhaseDiagram":
+        """Read what ``save`` wrote. Raises OSError, or ValueError for another kind of file."""
+        names = [f.name for f in dataclasses.fields(cls)]
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                values = {name: file[name] for name in names}
+        except OSError:
+            raise
+        except Exception as error:
+            raise ValueError(f"{path} is not a phase diagram saved by meanfield: {error}") from error
+        return cls(**values | {"activation": str(values["activation"])})
+
+    def to_xarray(self):
+        """An ``xarray.Dataset`` with the two axes as coordinates. Needs xarray."""
+        try:
+            import xarray
+        except ImportError as error:
+            raise ImportError("to_xarray needs the package xarray: pip install xarray") from error
+        fixed, value = self.fixed
+        return xarray.Dataset(
+            {name: (self.axes, getattr(self, name)) for name in FIELDS},
+            coords={name: getattr(self, name) for name in self.axes},
+            attrs={"activation": self.activation, fixed: value, "q0": float(self.q0), "c0": float(self.c0)},
+        )
+
+
+def phase_diagram(
+    activation, *, weight_var=None, bias_var=None, anticorrelation=None, q0=1.0, c0=0.0
+) -> PhaseDiagram:
+    """Fixed points over any two of weight_var, bias_var, anticorrelation, the third fixed.
+
+    Give two of them as 1-d arrays and at most one as a number (bias_var and
+    anticorrelation are 0 if left out). Computes in float64 whatever JAX's default
+    is, in chunks: memory beyond the result does not grow with the grid. In a
+    terminal, a progress bar shows for what takes more than two seconds.
+
+    Raises TypeError or ValueError for arguments out of range or of the wrong shape.
+    """
+    activation = as_activation(activation)
+    axes = _checked_axes(weight_var, bias_var, anticorrelation)
+    q0 = float(validation.real("q0", _scalar("q0", q0), low=0.0))
+    c0 = float(validation.real("c0", _scalar("c0", c0), low=-1.0, high=1.0))
+    grids = [np.atleast_1d(axes[name]) for name in PARAMETERS]
+    sizes = tuple(g.size for g in grids)
+    size = int(np.prod(sizes))
+    result = {
+        name: np.empty(size, np.int8 if name in _INTEGERS else np.float64) for name in FIELDS
+    }
+
+    def points(start: int, stop: int) -> list[np.ndarray]:
+        index = np.unravel_index(np.arange(start, stop), sizes)
+        return [grid[i] for grid, i in zip(grids, index, strict=True)]
+
+    with jax.enable_x64(True), progress_bar(size, "phase diagram") as advance:
+        for start, stop, values in _solved_chunks(activation, points, size, q0, c0):
+            for name in FIELDS:
+                result[name][start:stop] = getattr(values, name)[: stop - start]
+            advance(stop - start)
+    shape = tuple(n for n, name in zip(sizes, PARAMETERS, strict=True) if np.ndim(axes[name]) == 1)
+    fields = {name: array.reshape(shape) for name, array in result.items()}
+    return PhaseDiagram(**axes, **fields, q0=np.float64(q0), c0=np.float64(c0), activation=repr(activation))
+
+
+def _solved_chunks(
+    activation, points: Callable[[int, int], list[np.ndarray]], size: int, q0: float, c0: float
+) -> Iterator[tuple[int, int, FixedPoint]]:
+    """(start, stop, fixed points) of successive chunks, all padded to one shape."""
+    dual = best_dual(activation, size)
+    closed_form = isinstance(dual, LinearPieces)
+    chunk = _CHUNK_CLOSED_FORM if closed_form else _CHUNK
+    chunk = min(chunk, 1 << (size - 1).bit_length())
+    scan = shared_scan(DenseLayer(activation, NormalPrior(1.0), dual), jnp.float64)
+    for start in range(0, size, chunk):
+        stop = min(start + chunk, size)
+        values = [np.pad(v, (0, chunk - (stop - start)), mode="edge") for v in points(start, stop)]
+        yield start, stop, jax.device_get(_solve_chunk(activation, dual, scan, *values, q0, c0))
+
+
+@jax.jit
+def _solve_chunk(activation, dual, scan, weight_var, bias_var, anticorrelation, q0, c0) -> FixedPoint:
+    def at(w, b, k):
+        layer = DenseLayer(activation, NormalPrior(w, b, k), dual)
+        return solve(layer, scan, jnp.asarray(q0, w.dtype), jnp.asarray(c0, w.dtype))
+
+    return jax.vmap(at)(weight_var, bias_var, anticorrelation)
+
+
+def _scalar(name, value):
+    if np.ndim(value) != 0:
+        raise ValueError(f"{name} must be one number in a phase diagram, got shape {np.shape(value)}")
+    return value
+
+
+def _checked_axes(weight_var, bias_var, anticorrelation) -> dict[str, np.ndarray]:
+    given = dict(weight_var=weight_var, bias_var=bias_var, anticorrelation=anticorrelation)
+    if weight_var is None:
+        raise TypeError("weight_var is missing: give an array of values, or a number")
+    bounds = {"weight_var": {"low": 0.0}, "bias_var": {"low": 0.0}, "anticorrelation": {"high": 1.0}}
+    axes = {}
+    for name, value in given.items():
+        value = 0.0 if value is None else value
+        checked = np.asarray(validation.real(name, value, **bounds[name]), np.float64)
+        if checked.ndim > 1:
+            raise ValueError(f"{name} must be a number or a 1-d array, got shape {checked.shape}")
+        axes[name] = checked
+    varying = [name for name, value in axes.items() if value.ndim == 1]
+    if len(varying) != 2:
+        raise ValueError(
+            f"two of {', '.join(PARAMETERS)} must be 1-d arrays and the third a number; "
+            f"arrays were given for {', '.join(varying) or 'none'}"
+        )
+    return axes
+
+
+def written_whole(path: Path, write: Callable) -> None:
+    """Call ``write(file)`` on a file beside ``path``, then rename: all of it or nothing."""
+    directory = path.parent
+    if path.is_dir():
+        raise IsADirectoryError(f"cannot write {path}: it is a directory")
+    try:
+        handle, temporary = tempfile.mkstemp(dir=directory, prefix=f".{path.name}.")
+    except OSError as error:
+        raise type(error)(f"cannot write {path}: {error.strerror}") from error
+    try:
+        with os.fdopen(handle, "wb") as file:
+            write(file)
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

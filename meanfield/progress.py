@@ -1,0 +1,42 @@
+"""A progress bar that shows itself only in a terminal, and only for what takes long."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+PATIENCE_SECONDS = 2.0
+
+
+@contextmanager
+def progress_bar(total: int, title: str) -> Iterator[Callable[[int], None]]:
+    """Yield a function to call with the number of items done since its last call."""
+    if not sys.stderr.isatty():
+        yield lambda done: None
+        return
+    began, done_before, bar = time.monotonic(), 0, None
+
+    def advance(done: int) -> None:
+        nonlocal bar, done_before
+        if bar is None:
+            done_before += done
+            if time.monotonic() - began < PATIENCE_SECONDS:
+                return
+            bar, done = _bar(), done_before
+            bar.start()
+            bar.add_task(title, total=total)
+        bar.advance(bar.task_ids[0], done)
+
+    try:
+        yield advance
+    finally:
+        if bar is not None:
+            bar.stop()
+
+
+def _bar():
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%")
+    return Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True)
