@@ -88,7 +88,7 @@ def solve(layer, scan, q0, c0) -> FixedPoint:
     layer = layer.guarded(valid)
     q0, c0 = jnp.where(valid, q0, 1.0), jnp.where(valid, c0, 0.0)
     q, status = variance_fixed_point(layer, scan, q0)
-    result = _at_variance(layer, q, status, c0)
+    result = at_variance(layer, q, status, c0)
     return _masked(result, valid)
 
 
@@ -98,7 +98,7 @@ def _all_fixed_points(layer, most) -> FixedPoint:
     layer = layer.guarded(valid)
     scan = GrowthScan.of(layer, dtype)
     q, status, found = variance_fixed_points(layer, scan, most)
-    result = jax.vmap(lambda q, s: _at_variance(layer, q, s, jnp.zeros_like(q)))(q, status)
+    result = jax.vmap(lambda q, s: at_variance(layer, q, s, jnp.zeros_like(q)))(q, status)
     return _masked(result, valid & found)
 
 
@@ -111,7 +111,7 @@ def _masked(result: FixedPoint, valid) -> FixedPoint:
     return FixedPoint(**fields)
 
 
-def _at_variance(layer, q, status, c0) -> FixedPoint:
+def at_variance(layer, q, status, c0) -> FixedPoint:
     """c* and the stability of both maps at a variance that status describes."""
     at_zero, at_infinity = status == Status.VANISHING, status == Status.UNBOUNDED
     finite = ~(at_zero | at_infinity)
@@ -155,7 +155,8 @@ def _at_variance(layer, q, status, c0) -> FixedPoint:
 
 def _from_the_ends(layer, q, finite, c0, one_minus_c, chi_c, chi_1):
     """c0 = 1 stays there; c0 = -1 too for odd maps, and jumps to 1 for even ones."""
-    opposite = layer.opposite_gap(q)
+    # One start for many points is the rule: then this costs nothing.
+    opposite = jax.lax.cond(jnp.any(c0 == -1), lambda: layer.opposite_gap(q), lambda: jnp.ones_like(q))
     eps = jnp.finfo(q.dtype).eps
     odd = finite & (c0 == -1) & (opposite >= 2 - 64 * eps)
     even = (c0 == -1) & (opposite <= 64 * eps)

@@ -89,7 +89,8 @@ class DenseLayer:
             chaotic = chi_1 > 1 + 4 * jnp.finfo(chi_1.dtype).eps
             weight = jnp.where(chaotic, self.prior.weight_var * scale, 1.0)
             return jnp.where(chaotic, self.dual.angle_at_chord(1 / weight), 0.0)
-        return solve_angle(lambda theta: self.chord(q, theta) * scale, chi_1)
+        chord, weight = self.dual.chord_at(q), self.prior.weight_var * scale
+        return solve_angle(lambda theta: weight * chord(theta), chi_1)
 
     def opposite_gap(self, q):
         """1 - C(-1), from E (phi(u) - phi(-u))^2: 2 for odd maps, 0 for even ones."""
@@ -242,13 +243,15 @@ def solve_angle(chord, chi_1):
         low, high = jnp.where(value > 0, theta, low), jnp.where(value > 0, high, theta)
         top = jnp.where(chaotic, chi_1 - 1, 1.0)
         drop = jnp.maximum(top - value, eps * top)
-        power = jnp.clip(-theta * slope / drop, 0.5, 4.0)
+        power = jnp.clip(-theta * slope / drop, 1e-3, 4.0)
         # A jump makes chi_1 infinite: plain Newton then.
         law = theta * (top / drop) ** (1 / power)
         new = jnp.where(jnp.isfinite(law), law, theta - value / slope)
         inside = (new >= low) & (new <= high)
         new = jnp.where(inside, new, (low + high) / 2)
-        return new, low, high, jnp.abs(new - theta), count + 1
+        # At the rounding error of the chord further steps only jitter.
+        change = jnp.where(jnp.abs(value) <= 4 * eps, 0.0, jnp.abs(new - theta))
+        return new, low, high, change, count + 1
 
     def unfinished(state):
         theta, _, _, change, count = state

@@ -13,17 +13,21 @@ import numpy as np
 
 from meanfield import validation
 from meanfield.activations import as_activation
-from meanfield.dual import LinearPieces, best_dual
-from meanfield.fixedpoint import FixedPoint, shared_scan, solve
+from meanfield.dual import QuadratureDual, dual_of, panel_of, tables_of
+from meanfield.fixedpoint import FixedPoint, at_variance, shared_scan, solve
 from meanfield.layers import DenseLayer
 from meanfield.priors import NormalPrior
 from meanfield.progress import progress_bar
+from meanfield.status import Status
+from meanfield.variance import variance_fixed_point
 
 PARAMETERS = ("weight_var", "bias_var", "anticorrelation")
 FIELDS = tuple(f.name for f in dataclasses.fields(FixedPoint))
 _INTEGERS = ("status", "phase")
 _CHUNK_CLOSED_FORM = 1 << 17
 _CHUNK = 1 << 13
+_CHUNK_QUADRATURE = 1 << 8
+_FEWEST_FOR_TABLE = 400
 
 
 @jax.tree_util.register_dataclass
@@ -140,37 +144,110 @@ def phase_diagram(
         return [grid[i] for grid, i in zip(grids, index, strict=True)]
 
     with jax.enable_x64(True), progress_bar(size, "phase diagram") as advance:
-        for start, stop, values in _solved_chunks(activation, points, size, q0, c0):
-            for name in FIELDS:
-                result[name][start:stop] = getattr(values, name)[: stop - start]
-            advance(stop - start)
+        solve_grid = _solve_tabulated if _worth_a_table(activation, size) else _solve_directly
+        solve_grid(activation, points, size, q0, c0, result, advance)
     shape = tuple(n for n, name in zip(sizes, PARAMETERS, strict=True) if np.ndim(axes[name]) == 1)
     fields = {name: array.reshape(shape) for name, array in result.items()}
     return PhaseDiagram(**axes, **fields, q0=np.float64(q0), c0=np.float64(c0), activation=repr(activation))
 
 
-def _solved_chunks(
-    activation, points: Callable[[int, int], list[np.ndarray]], size: int, q0: float, c0: float
-) -> Iterator[tuple[int, int, FixedPoint]]:
-    """(start, stop, fixed points) of successive chunks, all padded to one shape."""
-    dual = best_dual(activation, size)
-    closed_form = isinstance(dual, LinearPieces)
-    chunk = _CHUNK_CLOSED_FORM if closed_form else _CHUNK
-    chunk = min(chunk, 1 << (size - 1).bit_length())
+def _worth_a_table(activation, size: int) -> bool:
+    """Building a table costs about as much as a few hundred points by quadrature."""
+    return size >= _FEWEST_FOR_TABLE and isinstance(dual_of(activation), QuadratureDual)
+
+
+def _solve_directly(activation, points, size, q0, c0, result, advance) -> None:
+    dual = dual_of(activation)
+    limit = _CHUNK_QUADRATURE if isinstance(dual, QuadratureDual) else _CHUNK_CLOSED_FORM
     scan = shared_scan(DenseLayer(activation, NormalPrior(1.0), dual), jnp.float64)
+    for start, stop, values in _chunks(points, size, limit):
+        solved = jax.device_get(_solve(activation, dual, scan, *values, q0, c0))
+        _store(result, slice(start, stop), solved, stop - start)
+        advance(stop - start)
+
+
+def _solve_tabulated(activation, points, size, q0, c0, result, advance) -> None:
+    """Variances first: they show which panels of the table the correlations need."""
+    tables = tables_of(dual_of(activation))
+    dual = tables.one_variable_dual()
+    scan = shared_scan(DenseLayer(activation, NormalPrior(1.0), dual), jnp.float64)
+    needed: set[int] = set()
+    for start, stop, values in _chunks(points, size, _CHUNK):
+        q, status, panels = jax.device_get(_solve_variance(activation, dual, scan, *values, q0))
+        result["q"][start:stop], result["status"][start:stop] = q[: stop - start], status[: stop - start]
+        needed |= set(np.unique(panels[: stop - start]))
+    tables.build(needed)
+    dual = tables.dual()
+    for start, stop, values in _chunks(points, size, _CHUNK):
+        done = slice(start, stop)
+        known = [_padded(result[name][done], len(values[0])) for name in ("q", "status")]
+        solved = jax.device_get(_solve_correlation(activation, dual, *values, *known, c0))
+        _store(result, done, solved, stop - start)
+        advance(stop - start)
+    _solve_again(activation, points, size, q0, c0, result)
+
+
+def _solve_again(activation, points, size, q0, c0, result) -> None:
+    """By quadrature, the points where the table is not as good as that."""
+    (poor,) = np.nonzero(result["status"] == Status.INACCURATE)
+    if not poor.size:
+        return
+    everything = points(0, size)
+    dual = dual_of(activation)
+    scan = shared_scan(DenseLayer(activation, NormalPrior(1.0), dual), jnp.float64)
+    some = lambda start, stop: [v[poor[start:stop]] for v in everything]  # noqa: E731
+    for start, stop, values in _chunks(some, poor.size, _CHUNK_QUADRATURE):
+        solved = jax.device_get(_solve(activation, dual, scan, *values, q0, c0))
+        _store(result, poor[start:stop], solved, stop - start)
+
+
+def _chunks(points, size: int, limit: int) -> Iterator[tuple[int, int, list[np.ndarray]]]:
+    """(start, stop, parameters) of successive chunks, all padded to one shape."""
+    chunk = min(limit, 1 << (size - 1).bit_length())
     for start in range(0, size, chunk):
         stop = min(start + chunk, size)
-        values = [np.pad(v, (0, chunk - (stop - start)), mode="edge") for v in points(start, stop)]
-        yield start, stop, jax.device_get(_solve_chunk(activation, dual, scan, *values, q0, c0))
+        yield start, stop, [_padded(v, chunk) for v in points(start, stop)]
+
+
+def _padded(values: np.ndarray, size: int) -> np.ndarray:
+    return np.pad(values, (0, size - len(values)), mode="edge")
+
+
+def _store(result, where, solved: FixedPoint, count: int) -> None:
+    for name in FIELDS:
+        result[name][where] = getattr(solved, name)[:count]
+
+
+def _layer(activation, dual, weight_var, bias_var, anticorrelation) -> DenseLayer:
+    return DenseLayer(activation, NormalPrior(weight_var, bias_var, anticorrelation), dual)
 
 
 @jax.jit
-def _solve_chunk(activation, dual, scan, weight_var, bias_var, anticorrelation, q0, c0) -> FixedPoint:
-    def at(w, b, k):
-        layer = DenseLayer(activation, NormalPrior(w, b, k), dual)
-        return solve(layer, scan, jnp.asarray(q0, w.dtype), jnp.asarray(c0, w.dtype))
+def _solve(activation, dual, scan, weight_var, bias_var, anticorrelation, q0, c0) -> FixedPoint:
+    def at(*prior):
+        start = (jnp.asarray(x, weight_var.dtype) for x in (q0, c0))
+        return solve(_layer(activation, dual, *prior), scan, *start)
 
     return jax.vmap(at)(weight_var, bias_var, anticorrelation)
+
+
+@jax.jit
+def _solve_variance(activation, dual, scan, weight_var, bias_var, anticorrelation, q0):
+    def at(*prior):
+        start = jnp.asarray(q0, weight_var.dtype)
+        q, status = variance_fixed_point(_layer(activation, dual, *prior), scan, start)
+        return q, status.astype(jnp.int8), panel_of(q)
+
+    return jax.vmap(at)(weight_var, bias_var, anticorrelation)
+
+
+@jax.jit
+def _solve_correlation(activation, dual, weight_var, bias_var, anticorrelation, q, status, c0) -> FixedPoint:
+    def at(weight_var, bias_var, anticorrelation, q, status):
+        layer = _layer(activation, dual, weight_var, bias_var, anticorrelation)
+        return at_variance(layer, q, status, jnp.asarray(c0, q.dtype))
+
+    return jax.vmap(at)(weight_var, bias_var, anticorrelation, q, status)
 
 
 def _scalar(name, value):

@@ -48,7 +48,8 @@ class GrowthScan:
             q = jnp.exp(x)
             return layer.dual.mean(q) ** 2, layer.dual.variance(q)
 
-        values, slopes = jax.vmap(lambda x: jax.jvp(moments, (x,), (jnp.ones_like(x),)))(log_q)
+        with_slopes = jax.vmap(lambda x: jax.jvp(moments, (x,), (jnp.ones_like(x),)))
+        values, slopes = with_slopes(log_q)
         return cls(log_q, *values, *slopes)
 
     def growth(self, prior):
@@ -56,7 +57,7 @@ class GrowthScan:
         value = prior.propagate_moments(self.variance, self.mean_square)
         slope = prior.propagate_moments(self.variance_slope, self.mean_square_slope) - prior.bias_var
         safe = jnp.where(value > 0, value, 1.0)
-        growth = jnp.where(value > 0, jnp.log(safe) - self.log_q, -jnp.inf)
+        growth = jnp.where(value > 0, jnp.log(safe) - self.log_q, jnp.where(jnp.isnan(value), jnp.inf, -jnp.inf))
         return growth, jnp.where(value > 0, slope / safe, 0.0) - 1.0
 
 
@@ -85,12 +86,9 @@ def _interleave(nodes, between):
 
 
 def _signs(growth, eps):
-    """Sign of the growth at the nodes; nodes at zero to rounding take a neighbour's."""
-    sign = jnp.where(jnp.abs(growth) <= 32 * eps, 0, jnp.sign(jnp.nan_to_num(growth, nan=0.0))).astype(int)
-    index = jnp.where(sign != 0, jnp.arange(sign.size), -1)
-    last = jax.lax.cummax(index)
-    first = jnp.argmax(sign != 0)
-    return sign[jnp.where(last >= 0, last, first)]
+    """Sign of the growth at the nodes, 0 where it is zero to rounding, 1 where it overflowed."""
+    sign = jnp.where(jnp.isnan(growth), 1.0, jnp.sign(growth))
+    return jnp.where(jnp.abs(growth) <= 32 * eps, 0.0, sign).astype(jnp.int8)
 
 
 def variance_fixed_point(layer, scan, q0):
@@ -134,30 +132,38 @@ def _bracket(layer, scan, q0):
     x, growth = _refined(scan.log_q, *scan.growth(layer.prior))
     sign = _signs(growth, eps)
     size = x.size
-    index = jnp.arange(size)
-    # Next node at or above i with Q < q, next at or below i with Q > q.
-    falls = jax.lax.cummin(jnp.where(sign < 0, index, size), reverse=True)
-    rises = jax.lax.cummax(jnp.where(sign > 0, index, -1))
-    drops = jnp.cumsum(jnp.concatenate([jnp.zeros(1, int), (jnp.diff(growth + x) < -32 * eps).astype(int)]))
+    index = jnp.arange(size, dtype=jnp.int32)
+    drops = jnp.concatenate([jnp.zeros(1, bool), jnp.diff(growth + x) < -32 * eps])
     log_map = lambda y: jnp.log(layer.variance_map(jnp.exp(y)))  # noqa: E731
+
+    def next_at(mask, i):
+        """The first node from i upwards where mask holds, or ``size``."""
+        return jnp.min(jnp.where(mask & (index >= i), index, size))
+
+    def last_at(mask, i):
+        """The first node from i downwards where mask holds, or -1."""
+        return jnp.max(jnp.where(mask & (index <= i), index, -1))
 
     def target(y, image):
         """Bracket of the next fixed point in the direction of the first step, and
         whether Q increases all the way there."""
-        above = jnp.searchsorted(x, y)
-        below = jnp.maximum(above - 1, 0)
-        above = jnp.minimum(above, size - 1)
-        same = (sign[above] == sign[below]) & (sign[above] != 0)
-        upward = jnp.where(same, sign[above] > 0, image > y)
-        up = falls[above]
-        down = rises[below]
-        end = jnp.where(upward, jnp.minimum(up, size - 1), jnp.maximum(down, 0))
+        above = jnp.sum(x < y)
+        below, above = jnp.maximum(above - 1, 0), jnp.minimum(above, size - 1)
+        # Where the step is lost in rounding the nodes around tell its direction.
+        ahead, behind = next_at(sign != 0, above), last_at(sign != 0, below)
+        ahead_sign, behind_sign = sign[jnp.minimum(ahead, size - 1)], sign[jnp.maximum(behind, 0)]
+        ahead_sign = jnp.where(ahead == size, behind_sign, ahead_sign)
+        behind_sign = jnp.where(behind < 0, ahead_sign, behind_sign)
+        upward = jnp.where(ahead_sign == behind_sign, ahead_sign > 0, image > y)
+        up, down = next_at(sign < 0, above), last_at(sign > 0, below)
         none = jnp.where(upward, up == size, down < 0)
-        before = jnp.where(upward, jnp.maximum(end - 1, 0), jnp.minimum(end + 1, size - 1))
+        end = jnp.where(upward, jnp.minimum(up, size - 1), jnp.maximum(down, 0))
+        before = jnp.clip(end + jnp.where(upward, -1, 1), 0, size - 1)
         low = jnp.where(upward, jnp.maximum(x[before], y), x[end])
         high = jnp.where(upward, x[end], jnp.minimum(x[before], y))
-        span = jnp.where(upward, drops[end] - drops[below], drops[above] - drops[end])
-        return low, high, upward, none, span == 0
+        first, last = jnp.where(upward, below, end), jnp.where(upward, end, above)
+        monotone = ~jnp.any(drops & (index > first) & (index <= last))
+        return low, high, upward, none, monotone
 
     def step(state):
         y, image, _, count = state
@@ -183,7 +189,7 @@ def _bracket(layer, scan, q0):
     low, high = jnp.where(swing, y - reach, low), jnp.where(swing, y + reach, high)
     lost = none & ~swing
     status = jnp.where(lost, jnp.where(upward, Status.UNBOUNDED, Status.VANISHING), Status.CONVERGED)
-    flat = jnp.all(jnp.abs(growth) <= 32 * eps)
+    flat = jnp.all(sign == 0)
     return low, high, jnp.where(flat, Status.MARGINAL, status)
 
 
@@ -211,7 +217,9 @@ def _refine(layer, low, high, found):
         # Newton's method on log(1 + gap), which is straight where Q is a power of q.
         new = x - jnp.log1p(jnp.maximum(value, -0.999)) * (1 + value) / jnp.where(slope == 0, jnp.inf, slope)
         new = jnp.where((new >= a) & (new <= b), new, (a + b) / 2)
-        return new, a, b, jnp.abs(new - x), count + 1
+        # At the rounding error of the gap further steps only jitter.
+        change = jnp.where(jnp.abs(value) <= 4 * eps, 0.0, jnp.abs(new - x))
+        return new, a, b, change, count + 1
 
     def unfinished(state):
         x, _, _, change, count = state
@@ -245,7 +253,7 @@ def variance_fixed_points(layer, scan, most):
     eps = jnp.finfo(scan.log_q.dtype).eps
     x, growth = _refined(scan.log_q, *jax.lax.stop_gradient(scan).growth(jax.lax.stop_gradient(layer.prior)))
     sign = _signs(growth, eps)
-    crossing = sign[1:] != sign[:-1]
+    crossing = (sign[1:] != sign[:-1]) & (sign[:-1] != 0)  # a node at zero belongs to the cell below
     (cells,) = jnp.nonzero(crossing, size=most, fill_value=-1)
     found = cells >= 0
     q = jax.vmap(lambda a, b, ok: _refine(layer, a, b, ok))(x[cells], x[cells + 1], found)

@@ -1,9 +1,11 @@
-"""Gaussian moments of an activation: closed form where there is one, else quadrature."""
+"""Gaussian moments of an activation: closed form, quadrature or table, behind one interface."""
 
 from meanfield.dual.base import Dual
+from meanfield.dual.choice import QuadratureWarning, dual_of
 from meanfield.dual.closed_forms import closed_form
 from meanfield.dual.homogeneous import LinearPieces, QuadraticPieces
-from meanfield.dual.quadrature import QuadratureDual, QuadratureWarning
+from meanfield.dual.quadrature import QuadratureDual
+from meanfield.dual.table import panel_of, tables_of
 
 __all__ = [
     "Dual",
@@ -11,17 +13,8 @@ __all__ = [
     "QuadraticPieces",
     "QuadratureDual",
     "QuadratureWarning",
-    "best_dual",
     "closed_form",
     "dual_of",
+    "panel_of",
+    "tables_of",
 ]
-
-
-def dual_of(activation) -> Dual:
-    """The moments of an activation in closed form where there is one, else by quadrature."""
-    return closed_form(activation) or QuadratureDual(activation)
-
-
-def best_dual(activation, points: int) -> Dual:
-    """The source of moments that serves ``points`` points fastest."""
-    return dual_of(activation)

@@ -1,6 +1,7 @@
 """The Gaussian moments of an activation: what every source of them must offer."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -44,6 +45,10 @@ class Dual(ABC):
         The slope of the chord from ``c`` to 1 of the correlation map, up to the
         weight variance. It falls from ``slope_moment(q)`` at ``theta = 0``.
         """
+
+    def chord_at(self, q: Scalar) -> Callable[[Scalar], Scalar]:
+        """The chord as a function of theta alone, with what depends on q done once."""
+        return lambda theta: self.chord(q, theta)
 
     def slope_covariance(self, q: Scalar, theta: Scalar) -> Scalar:
         """E phi'(u1) phi'(u2) at equal variances, for 0 < theta <= pi/2.

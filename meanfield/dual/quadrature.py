@@ -46,7 +46,11 @@ def graded_nodes(
     of a landmark, and beyond, on each side. Returns two arrays of shape
     (2 k sum(counts),); the weights include the standard normal density.
     """
-    landmarks = jnp.sort(jnp.clip(landmarks, low, high))
+    landmarks = jnp.clip(landmarks, low, high)
+    if landmarks.size == 2:  # the common case; a sort compiles slowly
+        landmarks = jnp.stack([jnp.min(landmarks), jnp.max(landmarks)])
+    elif landmarks.size > 2:
+        landmarks = jnp.sort(landmarks)
     middle = (landmarks[1:] + landmarks[:-1]) / 2
     ends = jnp.array([low]), jnp.array([high])
     left = landmarks - jnp.concatenate([ends[0].astype(landmarks.dtype), middle])
@@ -93,7 +97,8 @@ class QuadratureDual(Dual):
         t, w = graded_nodes(kinks / root, scale, -tail, tail, self._counts(root.dtype, more))
         return root * t, w
 
-    def _moments(self, q: Scalar, more: float = 1) -> tuple[Scalar, Scalar]:
+    def moments(self, q: Scalar, more: float = 1) -> tuple[Scalar, Scalar]:
+        """Mean and variance together."""
         u, w = self._rule(q, more)
         origin = self.activation(jnp.zeros_like(q))
         # Measured from phi(0), so that nothing cancels when q is small.
@@ -102,10 +107,10 @@ class QuadratureDual(Dual):
         return origin + mean, jnp.sum(w * (value - mean) ** 2)
 
     def mean(self, q):
-        return self._moments(q)[0]
+        return self.moments(q)[0]
 
     def variance(self, q):
-        return self._moments(q)[1]
+        return self.moments(q)[1]
 
     def slope_moment(self, q):
         u, w = self._rule(q)
@@ -122,7 +127,7 @@ class QuadratureDual(Dual):
 
     def error(self, q):
         variance = self.variance(q)
-        finer = self._moments(q, 1.4)[1]
+        finer = self.moments(q, 1.4)[1]
         return jnp.abs(finer - variance) / jnp.maximum(jnp.abs(finer), jnp.finfo(q.dtype).tiny)
 
     # --- two variables --------------------------------------------------------
@@ -175,8 +180,3 @@ class QuadratureDual(Dual):
             return jnp.sum(w * first * second)
 
         return jnp.sum(w_o * jax.vmap(inner)(o))
-
-
-
-class QuadratureWarning(UserWarning):
-    """A quadrature does not reach its tolerance: an activation has undeclared kinks."""

@@ -1,0 +1,434 @@
+"""The command line: ``meanfield phase-diagram``, ``fixed-point`` and ``info``.
+
+JAX is imported inside the commands, so that help and usage errors come at once.
+"""
+
+import math
+import re
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.table import Table
+
+from meanfield import __version__
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from meanfield.fixedpoint import FixedPoint
+    from meanfield.phase_diagrams import PhaseDiagram
+
+USAGE_ERROR = 2
+INTERRUPTED = 130
+_PARAMETERS = ("weight_var", "bias_var", "anticorrelation")
+_MOST = 64  # fixed points that --all finds
+_VERSIONED = ("jax", "jaxlib", "flax", "optax", "numpy")
+
+# Plain help: its text is the same in a terminal, a pipe and a log.
+app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+_RANGE = "NUMBER|START:STOP:COUNT"
+_Activation = Annotated[
+    str,
+    typer.Option(
+        "--activation", "-a", metavar="NAME", help='Name, with parameters if any: tanh, "elu(0.5)".'
+    ),
+]
+_Q0 = Annotated[str, typer.Option("--q0", metavar="NUMBER", help="Variance to start from, at least 0.")]
+_C0 = Annotated[str, typer.Option("--c0", metavar="NUMBER", help="Correlation to start from, -1 to 1.")]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; return its exit code.
+
+    0 for success; 2, with one sentence on stderr, for anything the user got wrong;
+    130 if interrupted. Files are written whole or not at all in each case.
+    """
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        command = typer.main.get_command(app)
+        with command.make_context("meanfield", arguments) as context:
+            command.invoke(context)
+    except typer.Exit as stop:
+        return stop.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        return _stop("Interrupted: no unfinished file was left.", INTERRUPTED)
+    except (MemoryError, OverflowError):
+        return _stop("Error: there is not enough memory for a grid of this size.", USAGE_ERROR)
+    except OSError as error:
+        return _stop(f"Error: {_sentence(_of_the_system(error))}", USAGE_ERROR)
+    except (ValueError, TypeError) as error:
+        return _stop(f"Error: {_sentence(str(error))}", USAGE_ERROR)
+    except Exception as error:
+        # Typer's own usage errors; their base class has no public name.
+        if not hasattr(error, "format_message"):
+            raise
+        return _stop(f"Error: {_sentence(error.format_message())}", USAGE_ERROR)
+    return 0
+
+
+def _stop(message: str, code: int) -> int:
+    print(message, file=sys.stderr)
+    return code
+
+
+def _sentence(text: str) -> str:
+    """On one line, without a capital after the colon before it, ended by one full stop."""
+    text = " ".join(text.split()).rstrip(".?")
+    return text[:1].lower() + text[1:] + "."
+
+
+def _of_the_system(error: OSError) -> str:
+    if error.strerror is None:
+        return str(error)
+    return f"cannot write {error.filename}: {error.strerror}" if error.filename else error.strerror
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"meanfield {__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def _meanfield(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Mean-field theory of signal propagation in random neural networks.
+
+    \b
+    Example:
+      meanfield phase-diagram --activation tanh --weight-var 0.5:4:71 --bias-var 0:1:41
+    """
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+@app.command("phase-diagram")
+def _phase_diagram(
+    activation: _Activation = "relu",
+    weight_var: Annotated[str, typer.Option(metavar=_RANGE, help="Weight variance.")] = "0.5:4:351",
+    bias_var: Annotated[str, typer.Option(metavar=_RANGE, help="Bias variance.")] = "0.1",
+    anticorrelation: Annotated[
+        str | None,
+        typer.Option(
+            metavar=_RANGE,
+            help="Anticorrelation, at most 1.",
+            show_default="-1:1:201, or 0 if the other two are ranges",
+        ),
+    ] = None,
+    q0: _Q0 = "1",
+    c0: _C0 = "0",
+    quantity: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="What the picture shows: phase, status, q, c, one_minus_c, "
+            "chi_q, chi_c, chi_1, chi_perp, xi_q or xi_c.",
+        ),
+    ] = "phase",
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="PATH",
+            help="Where to write, with or without .png or .npz.",
+            show_default="phase_diagram_ACTIVATION in the current directory",
+        ),
+    ] = None,
+) -> None:
+    """Fixed points over two parameters of the prior: a picture (PNG) and all values (NPZ).
+
+    Two of the weight variance, the bias variance and the anticorrelation are ranges;
+    without options, the diagram is that of ReLU over weight variance and anticorrelation.
+
+    \b
+    Example:
+      meanfield phase-diagram -a tanh --weight-var 0.5:4:71 --bias-var 0:1:41 -o tanh
+    """
+    given = {"weight_var": weight_var, "bias_var": bias_var, "anticorrelation": anticorrelation}
+    axes = {name: _axis(name, text) for name, text in _with_default(given).items()}
+    _check_two_ranges(axes)
+    start = {"q0": _number("q0", q0), "c0": _number("c0", c0)}
+
+    from meanfield.activations import as_activation
+    from meanfield.phase_diagrams import phase_diagram, written_whole
+    from meanfield.plotting import checked_quantity, write_picture
+
+    name = repr(as_activation(activation))
+    checked_quantity(quantity)
+    picture, data = _outputs(output, name)
+    diagram = phase_diagram(activation, **axes, **start)
+    diagram.save(data)
+    written_whole(picture, lambda file: write_picture(diagram, quantity, file))
+    _print_findings(diagram)
+    print(f"Picture: {picture}\nValues:  {data}")
+
+
+@app.command("fixed-point")
+def _fixed_point(
+    weight_var: Annotated[str, typer.Option(metavar="NUMBER", help="Weight variance, at least 0.")],
+    activation: _Activation = "relu",
+    bias_var: Annotated[str, typer.Option(metavar="NUMBER", help="Bias variance, at least 0.")] = "0",
+    anticorrelation: Annotated[str, typer.Option(metavar="NUMBER", help="Anticorrelation, at most 1.")] = "0",
+    q0: _Q0 = "1",
+    c0: _C0 = "0",
+    every: Annotated[
+        bool, typer.Option("--all", help="Every finite, positive fixed point, stable or not.")
+    ] = False,
+) -> None:
+    """The fixed point that two signals approach, its stability and depth scales.
+
+    \b
+    Example:
+      meanfield fixed-point -a silu --weight-var 2.5 --bias-var 0.1 --anticorrelation 0.5 --all
+    """
+    given = dict(zip(_PARAMETERS, (weight_var, bias_var, anticorrelation), strict=True))
+    parameters = {name: _number(name, text) for name, text in given.items()}
+    start = {"q0": _number("q0", q0), "c0": _number("c0", c0)}
+
+    import jax
+
+    from meanfield.activations import as_activation
+    from meanfield.priors import NormalPrior
+
+    with jax.enable_x64(True):
+        prior = NormalPrior(**parameters)
+        points = (_every_point if every else _one_point)(as_activation(activation), prior, **start)
+    if not points:
+        print("There is no finite, positive fixed point.")
+        return
+    _print_points(points)
+
+
+@app.command("info")
+def _info() -> None:
+    """Versions, backend, devices and precision.
+
+    \b
+    Example:
+      meanfield info
+    """
+    import platform
+    from importlib.metadata import PackageNotFoundError, version
+
+    import jax
+    import jax.numpy as jnp
+
+    def installed(package: str) -> str:
+        try:
+            return version(package)
+        except PackageNotFoundError:
+            return "not installed"
+
+    with jax.enable_x64(True):
+        double = jnp.zeros((), jnp.float64).dtype == jnp.float64
+    table = _table()
+    table.add_row("meanfield", __version__)
+    for package in _VERSIONED:
+        table.add_row(package, installed(package))
+    table.add_row("Python", platform.python_version())
+    table.add_row("backend", jax.default_backend())
+    table.add_row("devices", ", ".join(str(device) for device in jax.devices()))
+    table.add_row("precision", "float64" if double else "float32 (this backend has no float64)")
+    _print(table)
+
+
+def _option(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _number(name: str, text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise ValueError(f"{_option(name)} must be a number, got {text!r}") from None
+    if not math.isfinite(value):
+        raise ValueError(f"{_option(name)} must be finite, got {text!r}")
+    return value
+
+
+def _axis(name: str, text: str) -> "float | np.ndarray":
+    """A number, or the values that ``start:stop:count`` stands for."""
+    if ":" not in text:
+        return _number(name, text)
+    import numpy as np
+
+    form = f"{_option(name)} must be a number or start:stop:count, got {text!r}"
+    parts = text.split(":")
+    if len(parts) != 3:
+        raise ValueError(form)
+    try:
+        start, stop, count = float(parts[0]), float(parts[1]), int(parts[2])
+    except ValueError:
+        raise ValueError(form) from None
+    if not (math.isfinite(start) and math.isfinite(stop)):
+        raise ValueError(f"{_option(name)} must be finite, got {text!r}")
+    if count < 1:
+        raise ValueError(f"{_option(name)} needs a count of at least 1, got {text!r}")
+    if start == stop and count > 1:
+        raise ValueError(f"{_option(name)} repeats one value {count} times, got {text!r}")
+    return np.linspace(start, stop, count)
+
+
+def _with_default(given: dict[str, str | None]) -> dict[str, str]:
+    others_vary = all(":" in (given[name] or "") for name in ("weight_var", "bias_var"))
+    default = "0" if others_vary else "-1:1:201"
+    return {name: default if text is None else text for name, text in given.items()}
+
+
+def _check_two_ranges(axes) -> None:
+    ranges = [_option(name) for name, value in axes.items() if not isinstance(value, float)]
+    if len(ranges) != 2:
+        raise ValueError(
+            f"two of {', '.join(map(_option, _PARAMETERS))} must be ranges start:stop:count "
+            f"and the third a number, but here {', '.join(ranges) or 'none'} "
+            f"{'is a range' if len(ranges) == 1 else 'are ranges'}"
+        )
+
+
+def _outputs(stem: str | None, activation: str) -> tuple[Path, Path]:
+    """Where the picture and the values go, checked to be writable."""
+    if stem is None:
+        stem = "phase_diagram_" + re.sub(r"[^\w.-]+", "_", activation).strip("_")
+    elif not stem or stem.endswith("/"):
+        raise ValueError(f"--output must end in a file's name, got {stem!r}")
+    base = Path(stem).expanduser()
+    if base.suffix.lower() in (".png", ".npz"):
+        base = base.with_suffix("")
+    picture, data = (base.with_name(base.name + suffix) for suffix in (".png", ".npz"))
+    for path in (picture, data):
+        _check_writable(path)
+    return picture, data
+
+
+def _check_writable(path: Path) -> None:
+    """Try what ``written_whole`` will do, before the work whose result it is to keep."""
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(0, "it is a directory")
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}."):
+            pass
+    except OSError as error:
+        raise OSError(f"cannot write {path}: {error.strerror}") from error
+
+
+def _one_point(activation, prior, q0, c0) -> list[dict]:
+    from meanfield.fixedpoint import fixed_point
+    from meanfield.lyapunov import depth_scales, lyapunov_exponents
+
+    start = {"q0": q0, "c0": c0}
+    scales = depth_scales(activation, prior, **start)
+    maximal = lyapunov_exponents(activation, prior, **start).maximal
+    derived = {"xi_q": float(scales.q), "xi_c": float(scales.c), "maximal": float(maximal)}
+    return [_fields(fixed_point(activation, prior, **start), ()) | derived]
+
+
+def _every_point(activation, prior, q0, c0) -> list[dict]:
+    import numpy as np
+
+    from meanfield.fixedpoint import fixed_points
+    from meanfield.status import Status
+
+    if (q0, c0) != (1.0, 0.0):
+        raise ValueError("--q0 and --c0 say which fixed point is approached and have no place beside --all")
+    found = fixed_points(activation, prior, most=_MOST)
+    points = [_fields(found, i) for i in range(_MOST) if found.status[i] != Status.INVALID]
+    for point in points:
+        with np.errstate(divide="ignore"):
+            rate_q, rate_c, rate = (np.log(np.abs(point[n])) for n in ("chi_q", "chi_c", "chi_perp"))
+            point |= {"xi_q": -1 / rate_q, "xi_c": -1 / rate_c, "maximal": max(rate / 2, rate_q)}
+    return points
+
+
+def _fields(point: "FixedPoint", index) -> dict:
+    return {name: value[index].item() for name, value in vars(point).items()}
+
+
+_ROWS = {
+    "q": "q*",
+    "c": "c*",
+    "one_minus_c": "1 - c*",
+    "chi_q": "chi_q",
+    "chi_c": "chi_c",
+    "chi_1": "chi_1",
+    "chi_perp": "chi_perp",
+    "xi_q": "xi_q (layers)",
+    "xi_c": "xi_c (layers)",
+    "maximal": "maximal Lyapunov exponent",
+}
+
+
+def _print_points(points: list[dict]) -> None:
+    from meanfield.status import Phase, Status
+
+    table = _table()
+    for _ in points[1:]:
+        table.add_column(justify="right", no_wrap=True)
+    for name, label in _ROWS.items():
+        table.add_row(label, *(f"{point[name]:.12g}" for point in points))
+    table.add_row("phase", *(_word(Phase(point["phase"])) for point in points))
+    statuses = [Status(point["status"]) for point in points]
+    table.add_row("status", *map(_word, statuses))
+    _print(table)
+    for status in dict.fromkeys(statuses):
+        print(f"{_word(status)}: {status.message}")
+
+
+def _print_findings(diagram: "PhaseDiagram") -> None:
+    import numpy as np
+
+    from meanfield.status import Phase, Status
+
+    size = diagram.status.size
+    shape = " x ".join(str(n) for n in diagram.status.shape)
+    table = _table(f"{diagram.activation}, {' x '.join(diagram.axes)} ({shape})")
+    table.add_column()
+
+    def add(label: str, count: int, meaning: str = "") -> None:
+        if count:
+            table.add_row(label, f"{count} ({count / size:.1%})", meaning)
+
+    for phase, sign in {Phase.ORDERED: "<", Phase.CRITICAL: "=", Phase.CHAOTIC: ">"}.items():
+        add(_word(phase), int(np.sum(diagram.phase == phase)), f"chi_1 {sign} 1")
+    add("undefined", int(np.sum(diagram.phase == Phase.UNDEFINED)), "chi_1 has no value")
+    table.add_section()
+    for status in Status:
+        add(_word(status), int(np.sum(diagram.status == status)), status.message)
+    table.add_section()
+    stable = diagram.status == Status.CONVERGED
+    for label, field in {"q*": diagram.q, "c*": diagram.c}.items():
+        if stable.any():
+            low, high = field[stable].min(), field[stable].max()
+            table.add_row(label, f"{low:.4g} to {high:.4g}", "where converged")
+    _print(table)
+
+
+def _word(code) -> str:
+    return code.name.lower().replace("_", " ")
+
+
+def _table(title: str | None = None) -> Table:
+    table = Table(title=title, show_header=False, box=SIMPLE, title_justify="left", title_style="")
+    table.add_column(no_wrap=True)
+    table.add_column(justify="right", no_wrap=True)
+    return table
+
+
+def _print(table: Table) -> None:
+    """Numbers are never cut off: a table too wide for the terminal wraps there instead."""
+    console = Console(highlight=False)
+    fixed = all(column.no_wrap for column in table.columns)
+    if fixed:
+        console.width = max(console.width, console.measure(table).maximum)
+    console.print(table)
