@@ -99,7 +99,9 @@ def measure(quick: bool) -> list[dict]:
 
     first, warm = median_seconds(relu)
     accuracy = diagram_accuracy(relu())
-    rows.append({"job": f"relu diagram, {side**2:,} points", "first_s": first, "warm_s": warm, "error": accuracy})
+    rows.append(
+        {"job": f"relu diagram, {side**2:,} points", "first_s": first, "warm_s": warm, "error": accuracy}
+    )
 
     side = 30 if quick else 100
     for name in ("tanh",) if quick else ("tanh", "gelu", "selu", "hard_tanh"):
@@ -111,7 +113,12 @@ def measure(quick: bool) -> list[dict]:
         first, warm = median_seconds(diagram, repeats=3)
         accuracy = diagram_accuracy(diagram())
         rows.append(
-            {"job": f"{name} diagram, {side**2:,} points", "first_s": first, "warm_s": warm, "error": accuracy}
+            {
+                "job": f"{name} diagram, {side**2:,} points",
+                "first_s": first,
+                "warm_s": warm,
+                "error": accuracy,
+            }
         )
     rows.append({"job": "import meanfield / import jax", "ratio": import_ratio(2 if quick else 5)})
     if not quick:
@@ -120,7 +127,9 @@ def measure(quick: bool) -> list[dict]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--quick", action="store_true", help="small sizes, to see that it runs")
     parser.add_argument("--json", type=Path, help="write the rows to this file too")
     options = parser.parse_args()

@@ -25,6 +25,7 @@ class Activation:
     params: numbers or arrays that derivatives may be taken with respect to.
     scale: the length on which ``fn`` varies near its kinks or the origin.
     name: how messages and plots call it.
+    traced (set by itself): whether ``fn`` closes over a value that is being traced.
 
     Raises TypeError if ``fn`` is not callable or not elementwise, ValueError if a
     kink or the scale is not finite.
@@ -67,10 +68,9 @@ class Activation:
 
     def _check_elementwise(self) -> bool:
         """Whether fn closes over a traced value; raise if it is not elementwise."""
-        if any(isinstance(p, jax.core.Tracer) or np.ndim(p) > 0 for p in self.params):
-            return True
+        params = [p if _is_concrete_number(p) else 0.5 for p in self.params]
         try:
-            value = self.fn(jnp.linspace(-1.0, 1.0, 3), *self.params)
+            value = self.fn(jnp.linspace(-1.0, 1.0, 3), *params)
             shape = np.shape(value)
         except Exception as error:
             raise TypeError(
@@ -83,7 +83,7 @@ class Activation:
         return isinstance(value, jax.core.Tracer)
 
     def _searched_kinks(self) -> tuple[float, ...]:
-        if self.traced:
+        if self.traced or not all(map(_is_concrete_number, self.params)):
             return ()
         with jax.enable_x64(True):
             return find_kinks(lambda x: np.asarray(self(jnp.asarray(x))))
@@ -100,6 +100,10 @@ class Activation:
         step = jnp.finfo(at.dtype).eps ** 0.5 * jnp.maximum(1.0, jnp.abs(at))
         above, below = self(at + step), self(at - step)
         return jnp.any(jnp.abs(above - below) > 1e3 * step * (1 + jnp.abs(above) + jnp.abs(below)))
+
+
+def _is_concrete_number(value) -> bool:
+    return not isinstance(value, jax.core.Tracer) and np.ndim(value) == 0
 
 
 def _flatten(activation):

@@ -77,9 +77,7 @@ def polynomial(*coefficients) -> Activation:
     return _built_in("polynomial", _polynomial, (), coefficients)
 
 
-FAMILIES: dict[str, Callable[..., Activation]] = {
-    f.__name__: f for f in (leaky_relu, elu, celu, polynomial)
-}
+FAMILIES: dict[str, Callable[..., Activation]] = {f.__name__: f for f in (leaky_relu, elu, celu, polynomial)}
 FIXED: dict[str, Activation] = {
     a.name: a
     for a in (linear, relu, abs, squared_relu, tanh, erf, sin, cos, sigmoid, softplus, gelu, gelu_tanh)
@@ -144,9 +142,11 @@ def _by_name(text: str) -> Activation:
             values = [float(a) for a in re.split(r"\s*,\s*", arguments.strip()) if a]
             return FAMILIES[name](*values)
         except (TypeError, ValueError) as error:
-            raise ValueError(f"activation {text!r}: {name} takes numbers, as in {name}(0.5): {error}") from error
+            raise ValueError(
+                f"activation {text!r}: {name} takes numbers, as in {name}(0.5): {error}"
+            ) from error
     if name in FIXED:
         raise ValueError(f"activation {text!r}: {name} takes no parameters")
     near = difflib.get_close_matches(name, NAMES, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise ValueError(f"activation {text!r} is unknown{hint} Known: {', '.join(NAMES)}")
+    hint = f" (did you mean {near[0]!r}?)" if near else ""
+    raise ValueError(f"activation {text!r} is unknown{hint}; known are {', '.join(NAMES)}")

@@ -15,11 +15,12 @@ def pointwise(fn, layer, *arrays, static=()):
     """Map ``fn(layer, *scalars, *static)`` over the broadcast of all leaves.
 
     Leaves that are scalars stay so: what depends on them alone is computed once.
-    Compiled, unless a tracer is about (then the caller's transformation decides).
+    Compiled; for an activation that closes over a traced value, compiled afresh, for
+    in a later call that value would mean nothing.
     """
     trees = (layer, *arrays)
-    if layer.activation.traced or any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(trees)):
-        return _pointwise(fn, static, trees)
+    if layer.activation.traced:
+        return jax.jit(lambda *trees: _pointwise(fn, static, trees))(*trees)
     return _compiled(fn, static, trees)
 
 

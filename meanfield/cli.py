@@ -79,9 +79,9 @@ def _stop(message: str, code: int) -> int:
 
 
 def _sentence(text: str) -> str:
-    """On one line, without a capital after the colon before it, ended by one full stop."""
-    text = " ".join(text.split()).rstrip(".?")
-    return text[:1].lower() + text[1:] + "."
+    """On one line, as what follows a colon: one sentence, whatever the library's messages are."""
+    text = re.sub(r"[.?!] (\w)", lambda m: f"; {m[1].lower()}", " ".join(text.split()).rstrip(".?!"))
+    return f"{text[:1].lower()}{text[1:]}."
 
 
 def _of_the_system(error: OSError) -> str:
@@ -304,6 +304,8 @@ def _outputs(stem: str | None, activation: str) -> tuple[Path, Path]:
     elif not stem or stem.endswith("/"):
         raise ValueError(f"--output must end in a file's name, got {stem!r}")
     base = Path(stem).expanduser()
+    if base.is_dir():
+        raise ValueError(f"--output must be a file's name, but {stem} is a directory")
     if base.suffix.lower() in (".png", ".npz"):
         base = base.with_suffix("")
     picture, data = (base.with_name(base.name + suffix) for suffix in (".png", ".npz"))
@@ -346,8 +348,9 @@ def _every_point(activation, prior, q0, c0) -> list[dict]:
     points = [_fields(found, i) for i in range(_MOST) if found.status[i] != Status.INVALID]
     for point in points:
         with np.errstate(divide="ignore"):
-            rate_q, rate_c, rate = (np.log(np.abs(point[n])) for n in ("chi_q", "chi_c", "chi_perp"))
-            point |= {"xi_q": -1 / rate_q, "xi_c": -1 / rate_c, "maximal": max(rate / 2, rate_q)}
+            q, c, perpendicular = (np.log(np.abs(point[n])) for n in ("chi_q", "chi_c", "chi_perp"))
+            scales = {"xi_q": -1 / q if q else np.inf, "xi_c": -1 / c if c else np.inf}
+        point |= scales | {"maximal": max(perpendicular / 2, q)}
     return points
 
 
@@ -430,5 +433,6 @@ def _print(table: Table) -> None:
     console = Console(highlight=False)
     fixed = all(column.no_wrap for column in table.columns)
     if fixed:
-        console.width = max(console.width, console.measure(table).maximum)
+        wide = console.options.update(width=10_000)
+        console.width = max(console.width, console.measure(table, options=wide).maximum)
     console.print(table)

@@ -62,7 +62,7 @@ def _critical_point(layer, q) -> CriticalLine:
     status = jnp.where(marginal, Status.MARGINAL, status)
     status = jnp.where((bias_var >= 0) & (weight_var > 0), status, Status.INVALID)
     fields = (jnp.where(valid, x, jnp.nan) for x in (weight_var, bias_var, q, chi_q))
-    return CriticalLine(*fields, jnp.where(valid, status, Status.INVALID))
+    return CriticalLine(*fields, jnp.where(valid, status, Status.INVALID).astype(jnp.int32))
 
 
 _SEARCH = np.geomspace(1e-12, 1e6, 361)
@@ -122,7 +122,9 @@ def _critical_weight_of_pieces(layer, bias_var, valid):
     """ReLU family: chi_1 does not depend on q. With bias, q* must be finite (THEORY section 7)."""
     one = jnp.ones_like(bias_var)
     weight_var = 1 / layer.dual.slope_moment(one)
-    growth = weight_var * (layer.dual.variance(one) + (1 - layer.prior.anticorrelation) * layer.dual.mean(one) ** 2)
+    growth = weight_var * (
+        layer.dual.variance(one) + (1 - layer.prior.anticorrelation) * layer.dual.mean(one) ** 2
+    )
     eps = 8 * jnp.finfo(one.dtype).eps
     exists = jnp.where(bias_var > 0, growth < 1 - eps, jnp.abs(growth - 1) <= eps)
     return jnp.where(valid & exists, weight_var, jnp.nan)

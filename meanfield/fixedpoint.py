@@ -104,9 +104,7 @@ def _all_fixed_points(layer, most) -> FixedPoint:
 
 def _masked(result: FixedPoint, valid) -> FixedPoint:
     codes = {"status": Status.INVALID, "phase": Phase.UNDEFINED}
-    fields = {
-        name: jnp.where(valid, value, codes.get(name, jnp.nan)) for name, value in vars(result).items()
-    }
+    fields = {name: jnp.where(valid, value, codes.get(name, jnp.nan)) for name, value in vars(result).items()}
     fields |= {name: fields[name].astype(jnp.int32) for name in codes}
     return FixedPoint(**fields)
 
@@ -181,7 +179,7 @@ def _checked(layer, q, theta, scale, finite, status):
     residual = jnp.abs(layer.chord(q, angle) * scale - 1)
     # Rounding enters the chord through phi(u1) - phi(u2), of relative size 1/theta.
     solved = ~chaotic | (residual <= 64 * eps * (1 + 1 / angle))
-    accurate = layer.dual.error(q) <= eps ** 0.65
+    accurate = layer.dual.error(q) <= eps**0.65
     usable = (status == Status.CONVERGED) | (status == Status.UNSTABLE)
     status = jnp.where(usable & ~solved, Status.MAX_STEPS, status)
     return jnp.where(usable & ~accurate, Status.INACCURATE, status)

@@ -57,7 +57,7 @@ def depth_scales(activation, prior=None, *, q0=1.0, c0=0.0) -> DepthScales:
 
 def _depth_scale(chi):
     rate = _log(jnp.abs(chi))
-    critical = rate == 0
+    critical = jnp.abs(rate) <= 4 * jnp.finfo(rate.dtype).eps
     return jnp.where(critical, jnp.inf, -1 / jnp.where(critical, 1.0, rate))
 
 
@@ -66,5 +66,3 @@ def _log(x):
     usable = (x > 0) & jnp.isfinite(x)
     limit = jnp.where(x == 0, -jnp.inf, jnp.where(x > 0, jnp.inf, jnp.nan))
     return jnp.where(usable, jnp.log(jnp.where(usable, x, 1.0)), limit)
-
-

@@ -122,7 +122,11 @@ def _equal_trajectory(layer, q0, c0, depth):
 
 def _trajectory(layer, q0, q2, c0, depth):
     def step(state, _):
-        state = layer.variance_map(state[0]), layer.variance_map(state[1]), _correlation(layer, state[2], *state[:2])
+        state = (
+            layer.variance_map(state[0]),
+            layer.variance_map(state[1]),
+            _correlation(layer, state[2], *state[:2]),
+        )
         return state, state
 
     _, states = jax.lax.scan(step, (q0, q2, c0), length=depth)

@@ -135,9 +135,7 @@ def phase_diagram(
     grids = [np.atleast_1d(axes[name]) for name in PARAMETERS]
     sizes = tuple(g.size for g in grids)
     size = int(np.prod(sizes))
-    result = {
-        name: np.empty(size, np.int8 if name in _INTEGERS else np.float64) for name in FIELDS
-    }
+    result = {name: np.empty(size, np.int8 if name in _INTEGERS else np.float64) for name in FIELDS}
 
     def points(start: int, stop: int) -> list[np.ndarray]:
         index = np.unravel_index(np.arange(start, stop), sizes)

@@ -7,11 +7,12 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import BoundaryNorm, CenteredNorm, ListedColormap, LogNorm, Normalize
+from matplotlib.colors import BoundaryNorm, CenteredNorm, Colormap, ListedColormap, LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
+from matplotlib.transforms import ScaledTranslation
 
 from meanfield.phase_diagrams import PhaseDiagram
 from meanfield.status import Phase, Status
@@ -43,6 +44,7 @@ HATCHES = (
     ("no stable fixed point", (Status.UNSTABLE,), "xxx"),
     ("not resolved", (Status.MAX_STEPS, Status.INVALID, Status.INACCURATE), "+++"),
 )
+_MOST_CELLS = 2048  # along an axis
 _NO_VALUE = "#C8C8C8"
 _HATCH_COLOUR = "#303030"
 # Without its darkest fifth, on which neither hatches nor lines can be seen.
@@ -137,7 +139,7 @@ def write_picture(diagram: PhaseDiagram, quantity: str, file, dpi: int = 200) ->
 
 @dataclass(frozen=True)
 class _Grid:
-    """A diagram with ascending, distinct axes and the edges of its cells."""
+    """A diagram with ascending, distinct axes, and the edges of its cells."""
 
     diagram: PhaseDiagram
     x: np.ndarray
@@ -146,7 +148,7 @@ class _Grid:
 
     @classmethod
     def of(cls, diagram) -> "_Grid":
-        (x, i), (y, j) = (np.unique(getattr(diagram, name), return_index=True) for name in diagram.axes)
+        (x, i), (y, j) = (_thinned(*_distinct(getattr(diagram, name))) for name in diagram.axes)
         return cls(diagram, x, y, (i, j))
 
     def field(self, name: str) -> np.ndarray:
@@ -167,6 +169,19 @@ class _Grid:
         """
         x, y = (np.concatenate([e[:1], a, e[-1:]]) for e, a in zip(self.edges, (self.x, self.y), strict=True))
         return x, y, np.pad(values, 1, mode="edge")
+
+
+def _distinct(axis: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    values, index = np.unique(axis, return_index=True)
+    return values, index
+
+
+def _thinned(values: np.ndarray, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """At most as many points as a page has dots: a picture of 10^7 costs gigabytes and shows no more."""
+    if values.size <= _MOST_CELLS:
+        return values, index
+    kept = np.linspace(0, values.size - 1, _MOST_CELLS).round().astype(int)
+    return values[kept], index[kept]
 
 
 def _edges(centres: np.ndarray) -> np.ndarray:
@@ -229,7 +244,8 @@ def _scaled(values, scale: str, trusted):
     if not population.size:
         return shown, Normalize(0, 1), _SEQUENTIAL, "neither"
     low, high = np.percentile(population, [1, 99])
-    cmap = _SEQUENTIAL
+    cmap: Colormap = _SEQUENTIAL
+    norm: Normalize
     if scale == "about one":
         norm = CenteredNorm(vcenter=1, halfrange=max(abs(high - 1), abs(low - 1)) or 1.0)
         cmap = _DIVERGING
@@ -277,11 +293,10 @@ def _draw_lines(ax, grid: _Grid) -> list:
     legend = []
     if _draw_critical_line(ax, grid):
         legend.append(Line2D([], [], color="black", linewidth=1.8, label=r"$\chi_1 = 1$"))
-    unbounded = grid.has(Status.UNBOUNDED)
-    if unbounded.any() and not unbounded.all():
-        excess = np.ma.array(_excess_growth(grid), mask=grid.has(Status.INVALID, Status.INACCURATE))
+    excess = np.ma.array(_excess_growth(grid), mask=grid.has(Status.INVALID, Status.INACCURATE))
+    if excess.count() and excess.min() < 0 < excess.max():
         _line(ax, grid, excess, 0.0, "bounded", linestyles="dashed")
-        label = "boundary of the bounded phase"
+        label = "edge of the bounded phase"
         legend.append(Line2D([], [], color="black", linestyle="dashed", linewidth=1.8, label=label))
     return legend
 
@@ -341,11 +356,17 @@ def _annotate(ax, grid: _Grid, legend: list) -> None:
     symbol = AXIS_SYMBOLS[fixed].strip("$")
     ax.set_title(f"{diagram.activation}, ${symbol} = {value:g}$")
     if legend:
+        # Below tick labels and axis label, whose height does not grow with the axes.
+        below = ScaledTranslation(0, -3.6 * ax.xaxis.label.get_size() / 72, ax.figure.dpi_scale_trans)
+        # In a panel of a larger figure a wide legend would squeeze the axes.
+        wide = ax.get_window_extent().width > 3.8 * ax.figure.dpi
         ax.legend(
             handles=legend,
+            ncols=2 if wide else 1,
+            fontsize="medium" if wide else "small",
             loc="upper center",
-            bbox_to_anchor=(0.5, -0.16),
-            ncols=2,
+            bbox_to_anchor=(0.5, 0),
+            bbox_transform=ax.transAxes + below,
             frameon=False,
             handlelength=2.4,
             handleheight=1.1,

@@ -88,7 +88,9 @@ class NormalPrior:
 
 def _scalar(value):
     if np.ndim(value) != 0:
-        raise ValueError(f"weights are drawn from one prior: its parameters must be scalars, got shape {np.shape(value)}")
+        raise ValueError(
+            f"weights are drawn from one prior: its parameters must be scalars, got shape {np.shape(value)}"
+        )
     return value
 
 

@@ -31,7 +31,7 @@ _MESSAGES = {
     Status.UNBOUNDED: "The variance grows without bound; c and the chi's are those of the limit map.",
     Status.VANISHING: "The variance decays to zero; c and the chi's are those of the limit map.",
     Status.MARGINAL: "Every variance is a fixed point; q is the starting value.",
-    Status.UNSTABLE: "The fixed point repels (|chi_q| > 1): the variance oscillates about it.",
+    Status.UNSTABLE: "The fixed point repels (|chi_q| > 1): the variance leaves it, or oscillates about it.",
     Status.MAX_STEPS: "The solver ran out of steps before its residual was small.",
     Status.INVALID: "A parameter is outside its domain (see NormalPrior) or not a number.",
     Status.INACCURATE: (

@@ -17,14 +17,13 @@ import numpy as np
 from meanfield.dual import LinearPieces
 from meanfield.status import Status
 
-_PLAIN_STEPS = 500
+_PLAIN_STEPS = 2000
+_CLOSE = 1e-3  # in log q: near enough to a fixed point that the map contracts to
 
 
 def _log_grid(dtype) -> np.ndarray:
     """log q: three nodes an octave between 2^-24 and 2^24, fewer outside."""
-    octaves = np.concatenate(
-        [np.arange(-100, -24, 2.0), np.arange(-24, 24, 1 / 3), np.arange(24, 101, 2.0)]
-    )
+    octaves = np.concatenate([np.arange(-100, -24, 2.0), np.arange(-24, 24, 1 / 3), np.arange(24, 101, 2.0)])
     lowest = np.log2(float(jnp.finfo(dtype).tiny)) + 20
     return np.log(2.0) * np.concatenate([[lowest], octaves[octaves > lowest]])
 
@@ -57,7 +56,9 @@ class GrowthScan:
         value = prior.propagate_moments(self.variance, self.mean_square)
         slope = prior.propagate_moments(self.variance_slope, self.mean_square_slope) - prior.bias_var
         safe = jnp.where(value > 0, value, 1.0)
-        growth = jnp.where(value > 0, jnp.log(safe) - self.log_q, jnp.where(jnp.isnan(value), jnp.inf, -jnp.inf))
+        growth = jnp.where(
+            value > 0, jnp.log(safe) - self.log_q, jnp.where(jnp.isnan(value), jnp.inf, -jnp.inf)
+        )
         return growth, jnp.where(value > 0, slope / safe, 0.0) - 1.0
 
 
@@ -77,6 +78,7 @@ def _refined(x, growth, slope):
     inside = lambda s: (s > 0) & (s < 1) & jnp.isfinite(s)  # noqa: E731
     s = jnp.where(inside(first), first, jnp.where(inside(second), second, 0.5))
     value = f0 + s * (d0 + s * (b + s * a))
+    value = jnp.where(jnp.isnan(value), f0, value)  # beside an infinite node
     return _interleave(x, x[:-1] + s * width), _interleave(growth, value)
 
 
@@ -100,10 +102,11 @@ def variance_fixed_point(layer, scan, q0):
     if isinstance(layer.dual, LinearPieces):
         return _affine_fixed_point(layer, q0)
     frozen_layer, start = jax.lax.stop_gradient((layer, q0))
-    low, high, status = _bracket(frozen_layer, jax.lax.stop_gradient(scan), start)
+    low, high, status, swinging = _bracket(frozen_layer, jax.lax.stop_gradient(scan), start)
     found = status == Status.CONVERGED
     q = _refine(layer, low, high, found)
     status = jnp.where(found, _judge(layer, q), status)
+    status = jnp.where(swinging & (status == Status.CONVERGED), Status.MAX_STEPS, status)
     return jnp.where(status == Status.MARGINAL, q0, q), status
 
 
@@ -127,7 +130,8 @@ def _affine_fixed_point(layer, q0):
 
 
 def _bracket(layer, scan, q0):
-    """(low, high, status): log q on both sides of the fixed point that q0 is attracted by."""
+    """(low, high, status, swinging): log q on both sides of the fixed point that q0 is
+    attracted by; swinging if the orbit from q0 goes round it instead."""
     eps = jnp.finfo(q0.dtype).eps
     x, growth = _refined(scan.log_q, *scan.growth(layer.prior))
     sign = _signs(growth, eps)
@@ -173,7 +177,7 @@ def _bracket(layer, scan, q0):
 
     def roaming(state):
         y, image, monotone, count = state
-        return ~monotone & (jnp.abs(image - y) > 1e-3) & (count < _PLAIN_STEPS) & jnp.isfinite(image)
+        return ~monotone & (jnp.abs(image - y) > _CLOSE) & (count < _PLAIN_STEPS) & jnp.isfinite(image)
 
     first = jnp.log(jnp.where(q0 > 0, q0, 1.0))
     first = jnp.where(q0 > 0, first, log_map(x[0]))  # from zero: what the first layer makes of it
@@ -183,14 +187,16 @@ def _bracket(layer, scan, q0):
     y, image, monotone, _ = jax.lax.while_loop(roaming, step, state)
     low, high, upward, none, _ = target(y, image)
 
-    # Q falls at the end of the orbit: its last steps enclose the fixed point.
-    swing = ~monotone & ~(none & (jnp.abs(image - y) > 1))
-    reach = jnp.maximum(jnp.abs(image - y), 1e-6)
-    low, high = jnp.where(swing, y - reach, low), jnp.where(swing, y + reach, high)
-    lost = none & ~swing
+    # An orbit that closes in while Q falls there encloses its fixed point; one that
+    # never does swings about the next fixed point in its direction.
+    close = ~monotone & (jnp.abs(image - y) <= _CLOSE)
+    reach = jnp.maximum(2 * jnp.abs(image - y), 1e-6)
+    low, high = jnp.where(close, y - reach, low), jnp.where(close, y + reach, high)
+    lost = none & ~close
     status = jnp.where(lost, jnp.where(upward, Status.UNBOUNDED, Status.VANISHING), Status.CONVERGED)
+    swinging = ~lost & ~monotone & ~close
     flat = jnp.all(sign == 0)
-    return low, high, jnp.where(flat, Status.MARGINAL, status)
+    return low, high, jnp.where(flat, Status.MARGINAL, status), swinging
 
 
 def _refine(layer, low, high, found):

@@ -57,9 +57,7 @@ def graded_nodes(
     right = jnp.concatenate([middle, ends[1].astype(landmarks.dtype)]) - landmarks
     length = jnp.concatenate([-left, right])
     start = jnp.concatenate([landmarks, landmarks])
-    (x, w), (x_far, w_far) = (
-        (jnp.asarray(a, landmarks.dtype) for a in _gauss_legendre(n)) for n in counts
-    )
+    (x, w), (x_far, w_far) = ((jnp.asarray(a, landmarks.dtype) for a in _gauss_legendre(n)) for n in counts)
     size = jnp.abs(length)[:, None]
     near = jnp.minimum(size, 1.0)
     reach = jnp.arcsinh(near / scale)

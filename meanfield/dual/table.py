@@ -170,7 +170,11 @@ class DualTables:
     def one_variable_dual(self) -> TabulatedDual:
         """Mean and variance alone, which are tabulated everywhere."""
         return TabulatedDual(
-            self.source, jnp.asarray(self.moments), jnp.zeros((1, 1, _ROWS)), np.zeros(_PANELS, int), self.errors
+            self.source,
+            jnp.asarray(self.moments),
+            jnp.zeros((1, 1, _ROWS)),
+            np.zeros(_PANELS, int),
+            self.errors,
         )
 
     def dual(self) -> TabulatedDual:
@@ -181,7 +185,9 @@ class DualTables:
         padded = [np.pad(c, ((0, columns - len(c)), (0, 0))) for c in self.chords.values()]
         # Few distinct shapes: what is compiled for one table serves the next.
         chords = np.stack(padded + [padded[0]] * (-len(padded) % 8))
-        return TabulatedDual(self.source, jnp.asarray(self.moments), jnp.asarray(chords), slots, self.errors.copy())
+        return TabulatedDual(
+            self.source, jnp.asarray(self.moments), jnp.asarray(chords), slots, self.errors.copy()
+        )
 
 
 @jax.jit

@@ -1,0 +1,318 @@
+"""The command line, as someone at a shell uses it."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+
+import meanfield as mf
+from meanfield import plotting
+from meanfield.cli import main
+
+SMALL = ("--weight-var", "1:3:9", "--anticorrelation", "-1:1:5")
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "100")
+    return tmp_path
+
+
+@pytest.fixture
+def call(capsys):
+    """(exit code, stdout, stderr) of ``meanfield`` with these arguments."""
+
+    def call(*arguments):
+        code = main(arguments)
+        return (code, *capsys.readouterr())
+
+    return call
+
+
+def files(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def numbers(table: str) -> dict[str, list[str]]:
+    """Rows of a printed table: label to cells."""
+    rows = (re.split(r"\s{2,}", line.strip()) for line in table.splitlines() if line.strip())
+    return {label: cells for label, *cells in rows}
+
+
+# --- phase-diagram -------------------------------------------------------------
+
+
+def test_phase_diagram_writes_picture_and_values_and_says_where(call, here):
+    code, out, err = call("phase-diagram", *SMALL)
+    assert (code, err) == (0, "")
+    assert files(here) == ["phase_diagram_relu.npz", "phase_diagram_relu.png"]
+    assert "phase_diagram_relu.png" in out and "phase_diagram_relu.npz" in out
+    assert (here / "phase_diagram_relu.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_values_are_those_of_phase_diagram_in_float64(call, here):
+    call("phase-diagram", "-a", "erf", *SMALL, "--bias-var", "0.2", "--q0", "2", "--c0", "0.5", "-o", "erf")
+    loaded = mf.PhaseDiagram.load("erf.npz")
+    axes = {"weight_var": np.linspace(1, 3, 9), "anticorrelation": np.linspace(-1, 1, 5), "bias_var": 0.2}
+    expected = mf.phase_diagram("erf", **axes, q0=2.0, c0=0.5)
+    assert loaded.activation == expected.activation
+    for name, value in vars(expected).items():
+        if name != "activation":
+            np.testing.assert_array_equal(getattr(loaded, name), value)
+            assert getattr(loaded, name).dtype == value.dtype
+    assert loaded.q.dtype == np.float64
+    assert not jax.config.jax_enable_x64
+
+
+def test_no_option_means_the_diagram_of_relu_with_correlated_weights(call):
+    code, out, _ = call("phase-diagram")
+    diagram = mf.PhaseDiagram.load("phase_diagram_relu.npz")
+    assert code == 0
+    assert diagram.axes == ("weight_var", "anticorrelation")
+    assert diagram.fixed == ("bias_var", 0.1)
+    assert diagram.q.shape == (351, 201)
+    assert (diagram.anticorrelation.min(), diagram.anticorrelation.max()) == (-1, 1)
+    for word in ("ordered", "critical", "chaotic", "converged", "unbounded", "q*", "c*"):
+        assert word in out
+
+
+def test_table_counts_what_the_file_holds(call):
+    _, out, _ = call("phase-diagram", *SMALL)
+    diagram = mf.PhaseDiagram.load("phase_diagram_relu.npz")
+    rows = numbers(out)
+    for code in (mf.Phase.ORDERED, mf.Phase.CHAOTIC):
+        assert rows[code.name.lower()][0].startswith(f"{np.sum(diagram.phase == code)} (")
+    for code in (mf.Status.CONVERGED, mf.Status.UNBOUNDED):
+        assert rows[code.name.lower()][0].startswith(f"{np.sum(diagram.status == code)} (")
+        assert code.message.split(";")[0][:30] in out
+
+
+def test_two_ranges_of_variances_leave_no_anticorrelation(call):
+    call("phase-diagram", "--weight-var", "1:3:3", "--bias-var", "0:1:2")
+    assert mf.PhaseDiagram.load("phase_diagram_relu.npz").fixed == ("anticorrelation", 0.0)
+
+
+@pytest.mark.parametrize("stem", ["picture", "picture.png", "picture.npz"])
+def test_output_is_a_stem_or_either_file(call, here, stem):
+    assert call("phase-diagram", *SMALL, "-o", stem)[0] == 0
+    assert files(here) == ["picture.npz", "picture.png"]
+
+
+def test_parameters_of_an_activation_stay_in_the_files_name(call, here):
+    call("phase-diagram", "-a", "leaky_relu(0.5)", *SMALL)
+    assert files(here) == ["phase_diagram_leaky_relu_0.5.npz", "phase_diagram_leaky_relu_0.5.png"]
+
+
+def test_tilde_is_the_home_directory(call, here, monkeypatch):
+    monkeypatch.setenv("HOME", str(here))
+    monkeypatch.setenv("USERPROFILE", str(here))
+    assert call("phase-diagram", *SMALL, "-o", "~/mine")[0] == 0
+    assert files(here) == ["mine.npz", "mine.png"]
+
+
+def test_a_second_run_replaces_the_first(call, here):
+    call("phase-diagram", *SMALL, "-o", "x")
+    call("phase-diagram", *SMALL, "--bias-var", "0.3", "-o", "x")
+    assert mf.PhaseDiagram.load("x.npz").fixed == ("bias_var", 0.3)
+    assert files(here) == ["x.npz", "x.png"]
+
+
+# --- fixed-point and info --------------------------------------------------------
+
+
+def test_fixed_point_prints_what_the_library_returns_to_12_digits(call):
+    code, out, err = call("fixed-point", "-a", "erf", "--weight-var", "2.5", "--bias-var", "0.1")
+    with jax.enable_x64(True):
+        prior = mf.NormalPrior(2.5, 0.1)
+        point, scales = mf.fixed_point("erf", prior), mf.depth_scales("erf", prior)
+        maximal = mf.lyapunov_exponents("erf", prior).maximal
+    rows = numbers(out)
+    expected = {"q*": point.q, "c*": point.c, "1 - c*": point.one_minus_c, "chi_q": point.chi_q}
+    expected |= {"chi_c": point.chi_c, "chi_1": point.chi_1, "chi_perp": point.chi_perp}
+    expected |= {"xi_q (layers)": scales.q, "xi_c (layers)": scales.c, "maximal Lyapunov exponent": maximal}
+    assert (code, err) == (0, "")
+    for label, value in expected.items():
+        assert rows[label] == [f"{float(value):.12g}"], label
+    assert rows["phase"] == ["chaotic"] and rows["status"] == ["converged"]
+    assert mf.Status.CONVERGED.message in out
+
+
+def test_every_fixed_point_of_silu_is_listed_with_its_stability(call):
+    prior = ("--weight-var", "2.5", "--bias-var", "0.1", "--anticorrelation", "0.5")
+    code, out, _ = call("fixed-point", "-a", "silu", *prior, "--all")
+    rows = numbers(out)
+    assert code == 0
+    np.testing.assert_allclose([float(q) for q in rows["q*"]], [0.3793648, 3.42293], rtol=1e-6)
+    assert rows["status"] == ["converged", "unstable"]
+    assert mf.Status.UNSTABLE.message in out
+
+
+def test_the_only_fixed_point_is_the_same_among_all(call):
+    arguments = ("fixed-point", "-a", "erf", "--weight-var", "2.5", "--bias-var", "0.1")
+    one, every = numbers(call(*arguments)[1]), numbers(call(*arguments, "--all")[1])
+    assert one.keys() == every.keys()
+    for label in list(one)[:10]:
+        assert [float(x) for x in every[label]] == pytest.approx([float(x) for x in one[label]], rel=1e-8), (
+            label
+        )
+
+
+def test_no_finite_fixed_point_is_said_in_words(call):
+    code, out, _ = call("fixed-point", "--weight-var", "3", "--bias-var", "0.1", "--all")
+    assert code == 0
+    assert out == "There is no finite, positive fixed point.\n"
+
+
+def test_unbounded_variance_is_infinite_and_explained(call):
+    _, out, _ = call("fixed-point", "--weight-var", "3", "--bias-var", "0.1")
+    assert numbers(out)["q*"] == ["inf"]
+    assert mf.Status.UNBOUNDED.message in out
+
+
+def test_info_names_versions_backend_devices_and_precision(call):
+    code, out, _ = call("info")
+    rows = numbers(out)
+    assert code == 0
+    assert rows["meanfield"] == [mf.__version__] and rows["jax"] == [jax.__version__]
+    assert {"jaxlib", "flax", "optax", "numpy", "Python", "devices"} <= set(rows)
+    assert rows["backend"] == [jax.default_backend()]
+    assert rows["precision"][0].startswith("float")
+
+
+def test_version(call):
+    assert call("--version") == (0, f"meanfield {mf.__version__}\n", "")
+
+
+@pytest.mark.parametrize("command", [(), ("phase-diagram",), ("fixed-point",), ("info",)])
+def test_help_shows_an_example_on_one_line(call, command):
+    code, out, _ = call(*command, "--help")
+    assert code == 0
+    _, _, example = out.partition("Example:\n")
+    assert example.strip().startswith("meanfield " + " ".join(command))
+
+
+def test_no_command_shows_the_help(call):
+    assert call() == call("--help")
+
+
+# --- what goes wrong -------------------------------------------------------------
+
+POINT = ("fixed-point", "--weight-var", "1")
+WRONG = {
+    "unknown activation": ((*POINT, "-a", "rellu"), "did you mean 'relu'"),
+    "parameter of an activation": ((*POINT, "-a", "elu(x)"), "elu takes numbers"),
+    "negative variance": (("fixed-point", "--weight-var", "-1"), "weight_var must be .*at least 0, got -1"),
+    "negative bias variance": ((*POINT, "--bias-var", "-1"), "bias_var must be .*at least 0"),
+    "NaN": (("fixed-point", "--weight-var", "nan"), "--weight-var must be finite, got 'nan'"),
+    "no number": (("fixed-point", "--weight-var", "two"), "--weight-var must be a number, got 'two'"),
+    "anticorrelation above 1": ((*POINT, "--anticorrelation", "1.5"), "anticorrelation must be .*at most 1"),
+    "correlation above 1": ((*POINT, "--c0", "2"), "c0 must be .*between -1 and 1"),
+    "start beside --all": ((*POINT, "--all", "--q0", "2"), "--q0 and --c0 .* no place beside --all"),
+    "missing option": (("fixed-point",), "missing option '--weight-var'"),
+    "unknown option": ((*POINT, "--wieght"), "no such option: --wieght"),
+    "unknown command": (("phase-digram",), "no such command 'phase-digram'"),
+    "superfluous argument": (("info", "more"), "unexpected extra argument"),
+    "range of two numbers": (("phase-diagram", "--weight-var", "1:2"), "start:stop:count, got '1:2'"),
+    "no points": (("phase-diagram", "--weight-var", "1:2:0"), "count of at least 1, got '1:2:0'"),
+    "count in words": (("phase-diagram", "--weight-var", "2:1:x"), "start:stop:count, got '2:1:x'"),
+    "infinite range": (("phase-diagram", "--weight-var", "0:inf:3"), "must be finite"),
+    "one value again": (("phase-diagram", "--weight-var", "1:1:3"), "repeats one value 3 times"),
+    "negative range": (("phase-diagram", "--weight-var", "-1:1:3"), "weight_var must be .*at least 0"),
+    "too large": (("phase-diagram", "--weight-var", "1:2:100000000000000"), "not enough memory"),
+    "one range": (("phase-diagram", "--weight-var", "1"), "two of .* --anticorrelation is a range"),
+    "three ranges": (
+        ("phase-diagram", "--bias-var", "0:1:3", "--anticorrelation", "0:1:3"),
+        "two of .* --weight-var, --bias-var, --anticorrelation are ranges",
+    ),
+    "unknown quantity": (("phase-diagram", "--quantity", "chi1"), "the nearest is 'chi_1'"),
+    "no such directory": (("phase-diagram", "-o", "none/x"), "cannot write none/x.png: no such file"),
+    "a directory": (("phase-diagram", "-o", "."), "--output must be a file's name, but . is a directory"),
+    "too long a name": (("phase-diagram", "-o", "x" * 300), r"cannot write x+(\.png)?: file name too long"),
+}
+
+
+@pytest.mark.parametrize("arguments, message", WRONG.values(), ids=WRONG)
+def test_error_is_one_sentence_and_exit_code_2(call, here, arguments, message):
+    code, out, err = call(*arguments)
+    assert (code, out) == (2, "")
+    assert re.fullmatch(r"Error: [^\n]*\.\n", err)
+    assert len(re.findall(r"[.?!](?=\s)", err)) == 1
+    assert re.search(message, err, re.IGNORECASE)
+    assert files(here) == []
+
+
+@pytest.mark.parametrize("blocked", ["x.png", "x.npz"])
+def test_an_unwritable_place_is_seen_before_computing(call, here, monkeypatch, blocked):
+    (here / blocked).mkdir()
+    monkeypatch.setattr("meanfield.phase_diagrams.phase_diagram", lambda *_, **__: pytest.fail("computed"))
+    code, _, err = call("phase-diagram", *SMALL, "-o", "x")
+    assert code == 2
+    assert err == f"Error: cannot write {blocked}: it is a directory.\n"
+
+
+def test_a_disk_that_fills_up_leaves_nothing_half_written(call, here, monkeypatch):
+    def fail(diagram, quantity, file):
+        file.write(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(plotting, "write_picture", fail)
+    code, _, err = call("phase-diagram", *SMALL, "-o", "x")
+    assert (code, err) == (2, "Error: no space left on device.\n")
+    assert files(here) == ["x.npz"]
+    mf.PhaseDiagram.load("x.npz")
+
+
+def test_an_interrupt_while_writing_leaves_nothing_half_written(call, here, monkeypatch):
+    def interrupted(file, **arrays):
+        file.write(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(np, "savez_compressed", interrupted)
+    code, out, err = call("phase-diagram", *SMALL)
+    assert (code, out) == (130, "")
+    assert re.fullmatch(r"Interrupted[^\n]*\n", err)
+    assert files(here) == []
+
+
+# --- as its own process ------------------------------------------------------------
+
+
+def start(*arguments):
+    command = [sys.executable, "-m", "meanfield", *arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_process_without_a_terminal_writes_no_colours_and_no_traceback(here):
+    process = start("phase-diagram", *SMALL, "-o", "x")
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert "\x1b" not in out + err
+    assert files(here) == ["x.npz", "x.png"]
+
+
+def test_help_comes_without_importing_jax():
+    code = (
+        "import sys; from meanfield.cli import main; main(['phase-diagram', '--help']); "
+        "assert not {'jax', 'matplotlib', 'numpy'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sends SIGINT")
+def test_control_c_ends_it_with_one_line_and_code_130(here):
+    process = start(
+        "phase-diagram", "-a", "gelu", "--weight-var", "1:3:20000", "--anticorrelation", "0:1:500"
+    )
+    time.sleep(4)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=120)
+    assert (process.returncode, out) == (130, "")
+    assert re.fullmatch(r"Interrupted[^\n]*\n", err)
+    assert files(here) == []

@@ -1,0 +1,103 @@
+"""Kinks are found where they are not declared."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from problems import names, point, relative, solve
+
+import meanfield as mf
+from meanfield.activations import FIXED
+from meanfield.kinks import find_kinks
+
+
+@pytest.mark.parametrize(
+    "fn, kinks",
+    [
+        (np.abs, (0.0,)),
+        (lambda x: np.clip(x, -0.7, 1.3), (-0.7, 1.3)),
+        (lambda x: np.clip(x, 0, 6), (0.0, 6.0)),
+        (lambda x: np.maximum(x, 0) ** 2, (0.0,)),
+        (lambda x: np.where(x > np.pi, np.sin(x), 0.1 * x), (np.pi,)),
+        (lambda x: np.where(x > -12.345678, x, -12.345678), (-12.345678,)),
+        (np.sign, (0.0,)),
+        (lambda x: np.floor(np.clip(x, -2, 2)), (-1.0, 0.0, 1.0, 2.0)),
+        (lambda x: x / (1 + np.abs(x)), (0.0,)),
+    ],
+)
+def test_kinks_and_jumps_are_found(fn, kinks):
+    found = find_kinks(fn)
+    assert len(found) == len(kinks)
+    np.testing.assert_allclose(found, kinks, atol=3e-6)
+
+
+@pytest.mark.parametrize(
+    "fn",
+    [
+        np.tanh,
+        np.sin,
+        np.exp,
+        lambda x: x**3,
+        lambda x: 0 * x,
+        lambda x: np.tanh(20 * x),
+        lambda x: 1 / (1 + x**2),
+    ],
+)
+def test_smooth_functions_have_none(fn):
+    assert find_kinks(fn) == ()
+
+
+@pytest.mark.parametrize("name", sorted(FIXED))
+def test_declared_kinks_are_those_that_a_search_finds(x64, name):
+    activation = FIXED[name]
+    assert find_kinks(lambda x: np.asarray(activation(jnp.asarray(x)))) == activation.kinks
+
+
+def clip(x):
+    return jnp.clip(x, -0.7, 1.3)
+
+
+ROWS = [point(1.5, 0.1), point(3.0, 0.05, 0.5), point(2.5, 0.3, -1.0)]
+
+
+def test_an_undeclared_kink_costs_no_accuracy(x64):
+    searched = solve(clip, ROWS)
+    declared = solve(mf.Activation(clip, kinks=(-0.7, 1.3)), ROWS)
+    assert names(searched.status) == names(declared.status) == ["CONVERGED"] * 3
+    for name in ("q", "c", "chi_1", "chi_c", "chi_q"):
+        assert relative(getattr(searched, name), getattr(declared, name)) <= 1e-12
+
+
+def test_a_search_works_in_single_precision_too():
+    assert mf.Activation(clip).kinks == (-0.7, 1.3)
+
+
+def test_a_kink_declared_away_from_its_place_is_not_converged_silently(x64):
+    with pytest.warns(mf.QuadratureWarning, match=r"clip.*kinks="):
+        wrong = mf.Activation(clip, kinks=())
+        found = solve(wrong, ROWS)
+    right = solve(mf.Activation(clip, kinks=(-0.7, 1.3)), ROWS)
+    accurate = found.status == mf.Status.CONVERGED
+    error = np.abs(found.q / right.q - 1)
+    assert not np.any(accurate & (error > 1e-10))
+    assert "INACCURATE" in names(found.status)
+
+
+def test_an_undeclared_kink_in_a_closure_over_a_traced_value_is_reported(x64):
+    @jax.jit
+    def of_height(height):
+        return mf.fixed_point(lambda x: jnp.clip(x, -0.7, height), mf.NormalPrior(2.0, 0.1))
+
+    assert names(of_height(1.3).status) == ["INACCURATE"]
+
+
+def test_a_declared_kink_in_a_closure_over_a_traced_value_converges(x64):
+    @jax.jit
+    def of_slope(slope):
+        return mf.fixed_point(
+            mf.Activation(lambda x: jnp.where(x > 0, x, slope * x), kinks=(0.0,)), mf.NormalPrior(1.5, 0.1)
+        )
+
+    found = of_slope(0.2)
+    assert names(found.status) == ["CONVERGED"]
+    assert relative(found.q, 0.1 / (1 - 1.5 * (1 + 0.2**2) / 2)) <= 1e-12
