@@ -78,7 +78,7 @@ class Activation:
             ) from error
         if shape != (3,):
             raise TypeError(
-                f"the activation {self.name!r} must be elementwise: it maps an array of shape (3,) to shape {shape}"
+                f"the activation {self.name!r} must be elementwise: it maps shape (3,) to {shape}"
             )
         return isinstance(value, jax.core.Tracer)
 

@@ -80,12 +80,14 @@ def polynomial(*coefficients) -> Activation:
 FAMILIES: dict[str, Callable[..., Activation]] = {f.__name__: f for f in (leaky_relu, elu, celu, polynomial)}
 FIXED: dict[str, Activation] = {
     a.name: a
-    for a in (linear, relu, abs, squared_relu, tanh, erf, sin, cos, sigmoid, softplus, gelu, gelu_tanh)
-    + (silu, mish, selu, hard_tanh, relu6, softsign, arctan)
+    for a in (
+        *(linear, relu, abs, squared_relu, tanh, erf, sin, cos, sigmoid, softplus),
+        *(gelu, gelu_tanh, silu, mish, selu, hard_tanh, relu6, softsign, arctan),
+    )
 }
 NAMES = sorted({*FIXED, *FAMILIES})
 
-_KNOWN_FUNCTIONS = {a.fn: a for a in FIXED.values()} | {
+_KNOWN_FUNCTIONS: dict[Any, Activation] = {a.fn: a for a in FIXED.values()} | {
     jax.nn.elu: elu(),
     jax.nn.celu: celu(),
     jax.nn.leaky_relu: leaky_relu(),

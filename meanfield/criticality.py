@@ -61,8 +61,9 @@ def _critical_point(layer, q) -> CriticalLine:
     status = jnp.where(jnp.abs(chi_q) < 1, Status.CONVERGED, Status.UNSTABLE)
     status = jnp.where(marginal, Status.MARGINAL, status)
     status = jnp.where((bias_var >= 0) & (weight_var > 0), status, Status.INVALID)
-    fields = (jnp.where(valid, x, jnp.nan) for x in (weight_var, bias_var, q, chi_q))
-    return CriticalLine(*fields, jnp.where(valid, status, Status.INVALID).astype(jnp.int32))
+    weight_var, bias_var, q, chi_q = (jnp.where(valid, x, jnp.nan) for x in (weight_var, bias_var, q, chi_q))
+    status = jnp.where(valid, status, Status.INVALID).astype(jnp.int32)
+    return CriticalLine(weight_var, bias_var, q, chi_q, status)
 
 
 _SEARCH = np.geomspace(1e-12, 1e6, 361)

@@ -8,8 +8,8 @@ from jaxtyping import Array, Float, Int
 
 from meanfield import validation
 from meanfield.broadcasting import pointwise
-from meanfield.layers import DenseLayer, solve_angle
 from meanfield.dual import LinearPieces
+from meanfield.layers import DenseLayer
 from meanfield.status import Phase, Status
 from meanfield.variance import GrowthScan, variance_fixed_point, variance_fixed_points
 

@@ -86,7 +86,7 @@ class PhaseDiagram:
         path = Path(path)
         path = path if path.suffix == ".npz" else path.with_name(path.name + ".npz")
         arrays = {f.name: np.asarray(getattr(self, f.name)) for f in dataclasses.fields(self)}
-        written_whole(path, lambda file: np.savez_compressed(file, **arrays))
+        written_whole(path, lambda file: np.savez_compressed(file, allow_pickle=False, **arrays))
         return path
 
     @classmethod
@@ -146,7 +146,7 @@ def phase_diagram(
         solve_grid(activation, points, size, q0, c0, result, advance)
     shape = tuple(n for n, name in zip(sizes, PARAMETERS, strict=True) if np.ndim(axes[name]) == 1)
     fields = {name: array.reshape(shape) for name, array in result.items()}
-    return PhaseDiagram(**axes, **fields, q0=np.float64(q0), c0=np.float64(c0), activation=repr(activation))
+    return PhaseDiagram(**axes, **fields, q0=np.asarray(q0), c0=np.asarray(c0), activation=repr(activation))
 
 
 def _worth_a_table(activation, size: int) -> bool:
@@ -166,7 +166,9 @@ def _solve_directly(activation, points, size, q0, c0, result, advance) -> None:
 
 def _solve_tabulated(activation, points, size, q0, c0, result, advance) -> None:
     """Variances first: they show which panels of the table the correlations need."""
-    tables = tables_of(dual_of(activation))
+    source = dual_of(activation)
+    assert isinstance(source, QuadratureDual)
+    tables = tables_of(source)
     dual = tables.one_variable_dual()
     scan = shared_scan(DenseLayer(activation, NormalPrior(1.0), dual), jnp.float64)
     needed: set[int] = set()
@@ -201,7 +203,9 @@ def _solve_again(activation, points, size, q0, c0, result) -> None:
 
 def _chunks(points, size: int, limit: int) -> Iterator[tuple[int, int, list[np.ndarray]]]:
     """(start, stop, parameters) of successive chunks, all padded to one shape."""
-    chunk = min(limit, 1 << (size - 1).bit_length())
+    parts = -(-size // limit)
+    rounding = 256 if size > 256 else 16  # grids of nearly one size share what is compiled
+    chunk = -(-size // (parts * rounding)) * rounding
     for start in range(0, size, chunk):
         stop = min(start + chunk, size)
         yield start, stop, [_padded(v, chunk) for v in points(start, stop)]
@@ -258,11 +262,12 @@ def _checked_axes(weight_var, bias_var, anticorrelation) -> dict[str, np.ndarray
     given = dict(weight_var=weight_var, bias_var=bias_var, anticorrelation=anticorrelation)
     if weight_var is None:
         raise TypeError("weight_var is missing: give an array of values, or a number")
-    bounds = {"weight_var": {"low": 0.0}, "bias_var": {"low": 0.0}, "anticorrelation": {"high": 1.0}}
+    bounds = {"weight_var": (0.0, np.inf), "bias_var": (0.0, np.inf), "anticorrelation": (-np.inf, 1.0)}
     axes = {}
     for name, value in given.items():
         value = 0.0 if value is None else value
-        checked = np.asarray(validation.real(name, value, **bounds[name]), np.float64)
+        low, high = bounds[name]
+        checked = np.asarray(validation.real(name, value, low=low, high=high), np.float64)
         if checked.ndim > 1:
             raise ValueError(f"{name} must be a number or a 1-d array, got shape {checked.shape}")
         axes[name] = checked

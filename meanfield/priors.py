@@ -12,7 +12,9 @@ from meanfield import validation
 
 @dataclass(frozen=True, eq=False)
 class NormalPrior:
-    r"""Gaussian weights, correlated within a row: Cov(W_ij, W_ik) = weight_var/N (delta_jk - anticorrelation/N).
+    r"""Gaussian weights, correlated within a row of N.
+
+    Cov(W_ij, W_ik) = weight_var/N (delta_jk - anticorrelation/N).
 
     weight_var: sigma_w^2 >= 0, so that a weight has variance weight_var / fan_in.
     bias_var: sigma_b^2 >= 0.

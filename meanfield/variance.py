@@ -170,8 +170,7 @@ def _bracket(layer, scan, q0):
         return low, high, upward, none, monotone
 
     def step(state):
-        y, image, _, count = state
-        new = image
+        _, new, _, count = state
         image = log_map(new)
         return new, image, target(new, image)[-1], count + 1
 

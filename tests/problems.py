@@ -4,6 +4,7 @@
 1e-14. Points are solved in batches of one shape, so that each activation compiles once.
 """
 
+import itertools
 import json
 from pathlib import Path
 
@@ -129,7 +130,7 @@ def second_moment(name, q, c):
     edges = np.unique([-_REACH, *np.asarray(kinks) / root, 0.0, _REACH])
     pieces = [
         integrate.quad(outer, a, b, epsabs=1e-14, epsrel=1e-13, limit=200)[0]
-        for a, b in zip(edges, edges[1:], strict=False)
+        for a, b in itertools.pairwise(edges)
     ]
     return sum(pieces)
 

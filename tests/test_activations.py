@@ -10,10 +10,30 @@ from hypothesis import strategies as st
 import meanfield as mf
 from meanfield.activations import FAMILIES, FIXED, as_activation
 
-REQUIRED = (
-    "linear relu leaky_relu abs tanh erf sin sigmoid softplus gelu gelu_tanh silu mish elu selu celu "
-    "hard_tanh relu6 softsign arctan squared_relu cos"
-).split()
+REQUIRED = [
+    "linear",
+    "relu",
+    "leaky_relu",
+    "abs",
+    "tanh",
+    "erf",
+    "sin",
+    "sigmoid",
+    "softplus",
+    "gelu",
+    "gelu_tanh",
+    "silu",
+    "mish",
+    "elu",
+    "selu",
+    "celu",
+    "hard_tanh",
+    "relu6",
+    "softsign",
+    "arctan",
+    "squared_relu",
+    "cos",
+]
 
 
 @pytest.mark.parametrize("name", REQUIRED)

@@ -70,7 +70,7 @@ def test_single_precision_is_as_good_as_the_condition_of_the_point(activation):
 # --- oracles that share nothing with the library ----------------------------------------
 
 UNSEEN = {
-    "gelu": [point(2.2, 0.3, 0.35), point(3.1, 0.05, 1.0)],
+    "gelu": [point(1.8, 0.3, 0.35), point(2.6, 0.05, 1.0)],
     "tanh": [point(3.3, 0.02), point(1.9, 0.4, -0.6)],
     "hard_tanh": [point(1.7, 0.03), point(3.9, 0.2)],
     "mish": [point(2.1, 0.1, 0.9), point(1.4, 0.5, -0.2)],
@@ -109,8 +109,9 @@ def followed(activation, rows, steps):
         return jax.lax.fori_loop(0, steps, lambda _, q: mf.q_map(activation, prior, q), q)
 
     q = np.asarray(iterate(prior, column(rows, "q0")))
-    settled = np.abs(np.asarray(mf.q_map(activation, prior, q)) / q - 1) <= 1e-13
-    return np.where(settled, q, np.nan)
+    finite = np.where(np.isfinite(q) & (q < 1e12), q, 1.0)
+    settled = np.abs(np.asarray(mf.q_map(activation, prior, finite)) / finite - 1) <= 1e-13
+    return np.where(settled & (finite == q), q, np.where(finite == q, np.nan, np.inf))
 
 
 BASINS = ("silu", "cos", "gelu", "sin", "mish", "squared_relu")
@@ -134,13 +135,12 @@ def test_the_fixed_point_is_the_one_that_plain_iteration_reaches(x64, activation
         rows += [point(20, 0.01, 1.0, q0) for q0 in (1e-3, 0.05, 0.5, 50.0)]
     end = followed(activation, rows, 3000)
     found = solve(activation, rows)
-    finite = np.isfinite(end) & (end < 1e12)
+    finite = np.isfinite(end)
     assert finite.sum() >= 3
     assert names(found.status[finite]) == ["CONVERGED"] * finite.sum()
     condition = 1 / np.abs(1 - found.chi_q[finite])
     assert np.max(np.abs(found.q[finite] / end[finite] - 1) / condition) <= 1e-10
-    diverged = ~np.isfinite(end) | (end >= 1e12)
-    assert not np.any(found.status[diverged] == Status.CONVERGED), names(found.status[diverged])
+    assert set(names(found.status[np.isinf(end)])) <= {"UNBOUNDED"}
 
 
 def test_silu_starts_at_two_and_ends_at_the_lower_fixed_point(x64):

@@ -86,8 +86,13 @@ def test_tanh_freezes_at_a_correlation_of_its_early_layers(x64):
 
 def test_correlation_at_the_edge_of_chaos_approaches_algebraically(x64):
     """(1 - c_l) l^2 is on its slow way to 9 pi^2 / 2 = 44.41 (ReLU)."""
-    path = mf.propagate("relu", mf.NormalPrior(2.0), c0=0.0, depth=1000)
-    assert abs((1 - path.c[1000]) * 1000**2 - 43.05) <= 0.05
+    path = mf.propagate("relu", mf.NormalPrior(2.0), c0=0.3, depth=1000)
+    gap = 0.7
+    for _ in range(1000):
+        theta = 2 * np.arcsin(np.sqrt(gap / 2))
+        gap = 1 - (np.sin(theta) + (np.pi - theta) * np.cos(theta)) / np.pi
+    assert abs((1 - path.c[1000]) * 1000**2 - 43.05) <= 0.01
+    assert relative(1 - path.c[1000], gap) <= 1e-8
     leaky = mf.propagate(mf.activations.leaky_relu(0.5), mf.NormalPrior(2 / 1.25), c0=0.0, depth=4000)
     assert abs((1 - leaky.c[4000]) * 4000**2 / (4.5 * np.pi**2 * (1.25 / 0.25) ** 2) - 1) <= 0.1
 

@@ -1,5 +1,6 @@
 """Closed-form moments of erf, sin, cos and polynomials, and which activations have one."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import jax
@@ -149,7 +150,7 @@ class Polynomial(Dual):
         return total / q
 
 
-_CLOSED_FORMS = {
+_CLOSED_FORMS: dict[Callable, Callable[..., Dual]] = {
     activations.linear.fn: lambda: LinearPieces(1.0, 1.0),
     activations.relu.fn: lambda: LinearPieces(0.0, 1.0),
     activations.abs.fn: lambda: LinearPieces(-1.0, 1.0),

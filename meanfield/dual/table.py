@@ -173,8 +173,8 @@ class DualTables:
             self.source,
             jnp.asarray(self.moments),
             jnp.zeros((1, 1, _ROWS)),
-            np.zeros(_PANELS, int),
-            self.errors,
+            jnp.zeros(_PANELS, int),
+            jnp.asarray(self.errors),
         )
 
     def dual(self) -> TabulatedDual:
@@ -186,7 +186,11 @@ class DualTables:
         # Few distinct shapes: what is compiled for one table serves the next.
         chords = np.stack(padded + [padded[0]] * (-len(padded) % 8))
         return TabulatedDual(
-            self.source, jnp.asarray(self.moments), jnp.asarray(chords), slots, self.errors.copy()
+            self.source,
+            jnp.asarray(self.moments),
+            jnp.asarray(chords),
+            jnp.asarray(slots),
+            jnp.array(self.errors),
         )
 
 

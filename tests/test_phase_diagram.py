@@ -1,0 +1,189 @@
+"""Phase diagrams: the fixed points of a grid, in bounded memory, saved whole."""
+
+import jax
+import numpy as np
+import pytest
+from problems import names, point, relative, solve
+
+import meanfield as mf
+from meanfield import phase_diagrams
+from meanfield.phase_diagrams import FIELDS
+
+AXES = dict(
+    weight_var=np.linspace(0.5, 4.0, 5),
+    bias_var=np.array([0.0, 0.05, 0.3]),
+    anticorrelation=np.linspace(-1, 1, 4),
+)
+VALUES = dict(weight_var=2.2, bias_var=0.1, anticorrelation=0.7)
+
+
+def arguments(fixed):
+    return AXES | {fixed: VALUES[fixed]}
+
+
+@pytest.mark.parametrize("activation", ["relu", "erf", "cos"])
+@pytest.mark.parametrize("fixed", AXES)
+def test_a_diagram_is_its_fixed_points(activation, fixed):
+    diagram = mf.phase_diagram(activation, **arguments(fixed))
+    varying = [name for name in AXES if name != fixed]
+    assert diagram.axes == tuple(varying)
+    assert diagram.fixed == (fixed, VALUES[fixed])
+    shape = tuple(len(AXES[name]) for name in varying)
+    with jax.enable_x64(True):
+        first, second = np.meshgrid(*(AXES[name] for name in varying), indexing="ij")
+        prior = mf.NormalPrior(**dict(zip(varying, (first, second), strict=True)), **{fixed: VALUES[fixed]})
+        expected = mf.fixed_point(activation, prior)
+    for name in FIELDS:
+        found = getattr(diagram, name)
+        assert isinstance(found, np.ndarray) and found.shape == shape, name
+        np.testing.assert_allclose(found, getattr(expected, name), rtol=1e-12, atol=1e-13, err_msg=name)
+
+
+def test_a_third_parameter_left_out_is_zero():
+    diagram = mf.phase_diagram("relu", weight_var=AXES["weight_var"], bias_var=AXES["bias_var"])
+    assert diagram.fixed == ("anticorrelation", 0.0)
+
+
+def test_the_start_is_kept_and_used():
+    few = dict(weight_var=np.array([2.4, 2.5]), bias_var=np.array([0.1, 0.11]), anticorrelation=0.5)
+    low = mf.phase_diagram("squared_relu", **(few | dict(weight_var=np.array([0.4, 0.5]))), q0=0.1)
+    high = mf.phase_diagram("squared_relu", **(few | dict(weight_var=np.array([0.4, 0.5]))), q0=9.0, c0=1.0)
+    assert names(low.status) == ["CONVERGED"] * 4
+    assert names(high.status) == ["UNBOUNDED"] * 4
+    assert (high.q0, high.c0) == (9.0, 1.0)
+    assert np.all(high.c == 1)
+
+
+def test_a_diagram_is_double_precision_and_leaves_the_configuration_alone():
+    before = dict(jax.config.values)
+    diagram = mf.phase_diagram("erf", **arguments("bias_var"))
+    assert dict(jax.config.values) == before
+    assert not jax.config.jax_enable_x64
+    assert jax.numpy.zeros(1).dtype == np.float32
+    for name in FIELDS:
+        kind = np.int8 if name in ("status", "phase") else np.float64
+        assert getattr(diagram, name).dtype == kind, name
+    # Only double precision gets this far.
+    row = point(AXES["weight_var"][3], 0.1, AXES["anticorrelation"][0])
+    with jax.enable_x64(True):
+        assert relative(diagram.q[3, 0], solve("erf", [row]).q[0]) <= 1e-13
+
+
+@pytest.mark.parametrize("chunk", [16, 64])
+def test_chunks_bound_the_memory_and_change_nothing(monkeypatch, chunk):
+    grid = dict(weight_var=np.linspace(0.5, 4, 13), anticorrelation=np.linspace(-1, 1, 11), bias_var=0.1)
+    whole = mf.phase_diagram("relu", **grid)
+    sizes = []
+    solve_chunk = phase_diagrams._solve
+
+    def counted(activation, dual, scan, weight_var, *rest):
+        sizes.append(len(weight_var))
+        return solve_chunk(activation, dual, scan, weight_var, *rest)
+
+    monkeypatch.setattr(phase_diagrams, "_solve", counted)
+    monkeypatch.setattr(phase_diagrams, "_CHUNK_CLOSED_FORM", chunk)
+    pieces = mf.phase_diagram("relu", **grid)
+    assert sizes == [chunk] * -(-143 // chunk)
+    for name in FIELDS:
+        np.testing.assert_allclose(getattr(pieces, name), getattr(whole, name), rtol=1e-14, atol=1e-15)
+
+
+@pytest.mark.slow
+def test_a_tabulated_diagram_agrees_with_the_quadrature_to_ten_digits():
+    grid = dict(weight_var=np.linspace(0.6, 3.5, 25), bias_var=np.geomspace(0.01, 1, 17))
+    diagram = mf.phase_diagram("tanh", **grid)
+    assert set(names(diagram.status)) == {"CONVERGED"}
+    index = np.random.default_rng(5).integers(0, (25, 17), (16, 2))
+    rows = [point(grid["weight_var"][i], grid["bias_var"][j]) for i, j in index]
+    with jax.enable_x64(True):
+        expected = solve("tanh", rows)
+    for name in ("q", "c", "chi_1", "chi_c"):
+        assert relative(getattr(diagram, name)[tuple(index.T)], getattr(expected, name)) <= 1e-10, name
+
+
+# --- files --------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def diagram():
+    return mf.phase_diagram("leaky_relu(0.1)", **arguments("bias_var"), q0=0.5)
+
+
+def test_save_and_load_give_back_the_same_bits(diagram, tmp_path):
+    path = diagram.save(tmp_path / "grid.npz")
+    assert path == tmp_path / "grid.npz"
+    again = mf.PhaseDiagram.load(path)
+    for name, value in vars(diagram).items():
+        other = getattr(again, name)
+        if name == "activation":
+            assert other == value == "leaky_relu(0.1)"
+        else:
+            assert other.dtype == value.dtype and other.shape == value.shape
+            assert other.tobytes() == value.tobytes(), name
+    assert again.axes == diagram.axes and again.fixed == diagram.fixed
+    assert [p.name for p in tmp_path.iterdir()] == ["grid.npz"]
+
+
+def test_the_suffix_is_added_and_an_old_file_replaced(diagram, tmp_path):
+    (tmp_path / "grid.npz").write_bytes(b"old")
+    assert diagram.save(str(tmp_path / "grid")) == tmp_path / "grid.npz"
+    assert mf.PhaseDiagram.load(tmp_path / "grid.npz").q.shape == diagram.q.shape
+    assert diagram.save(tmp_path / "version-1.2").name == "version-1.2.npz"
+
+
+def test_an_unwritable_path_leaves_nothing_behind(diagram, tmp_path):
+    with pytest.raises(OSError, match="nowhere"):
+        diagram.save(tmp_path / "nowhere" / "grid.npz")
+    (tmp_path / "folder.npz").mkdir()
+    with pytest.raises(OSError, match=r"folder\.npz"):
+        diagram.save(tmp_path / "folder.npz")
+    (tmp_path / "file").write_text("a file is no folder")
+    with pytest.raises(OSError, match="file"):
+        diagram.save(tmp_path / "file" / "grid.npz")
+    assert sorted(p.name for p in tmp_path.rglob("*")) == ["file", "folder.npz"]
+
+
+def test_a_write_that_fails_midway_keeps_the_old_file(diagram, tmp_path, monkeypatch):
+    path = diagram.save(tmp_path / "grid.npz")
+    before = path.read_bytes()
+
+    def broken(file, **arrays):
+        file.write(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(np, "savez_compressed", broken)
+    with pytest.raises(OSError, match="disk full"):
+        diagram.save(path)
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["grid.npz"]
+
+
+def test_a_file_that_is_no_diagram_is_named(tmp_path):
+    (tmp_path / "text.npz").write_text("not a diagram")
+    with pytest.raises(ValueError, match=r"text\.npz is not a phase diagram"):
+        mf.PhaseDiagram.load(tmp_path / "text.npz")
+    np.savez(tmp_path / "other.npz", q=np.ones(3))
+    with pytest.raises(ValueError, match=r"other\.npz is not a phase diagram"):
+        mf.PhaseDiagram.load(tmp_path / "other.npz")
+    with pytest.raises(FileNotFoundError, match="missing"):
+        mf.PhaseDiagram.load(tmp_path / "missing.npz")
+
+
+def test_to_xarray_names_its_dimensions(diagram):
+    pytest.importorskip("xarray")
+    data = diagram.to_xarray()
+    assert data["c"].dims == ("weight_var", "anticorrelation")
+    np.testing.assert_array_equal(data["c"], diagram.c)
+    np.testing.assert_array_equal(data["anticorrelation"], AXES["anticorrelation"])
+    assert data.attrs == {"activation": "leaky_relu(0.1)", "bias_var": 0.1, "q0": 0.5, "c0": 0.0}
+    assert set(data.data_vars) == set(FIELDS)
+
+
+def test_the_thesis_diagram_has_its_four_phases():
+    diagram = mf.phase_diagram(
+        "relu", weight_var=np.array([1.5, 2.3, 3.5]), anticorrelation=np.array([-0.5, 0.9]), bias_var=0.1
+    )
+    chaotic = (diagram.phase == mf.Phase.CHAOTIC).tolist()
+    bounded = (diagram.status == mf.Status.CONVERGED).tolist()
+    assert chaotic == [[False, False], [False, True], [False, True]]
+    assert bounded == [[True, True], [False, True], [False, False]]
