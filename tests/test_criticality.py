@@ -32,11 +32,17 @@ def test_tanh_at_a_twentieth(x64):
     assert abs(line.bias_var[0] - 0.05) <= 1e-9
 
 
-def test_gelu_has_no_stable_critical_point(x64):
+def test_gelu_has_no_stable_critical_point_at_small_variance(x64):
     line = mf.critical_line("gelu", QS)
     assert np.all(line.chi_q > 1)
     assert "CONVERGED" not in names(line.status)
-    assert np.all(np.isnan(mf.critical_weight_var("gelu", padded([0.01, 0.1, 1.0]))))
+    found = mf.critical_weight_var("gelu", padded([0.01, 0.05, 0.1, 1.0]))
+    assert np.all(np.isnan(found[:3]))
+    # At large variance GELU bends like ReLU and its line is stable.
+    end = solve("gelu", [point(found[3], 1.0, q0=50.0)])
+    assert names(end.status) == ["CONVERGED"]
+    assert end.q[0] > 4
+    assert abs(end.chi_1[0] - 1) <= 1e-9
 
 
 def test_softplus_would_need_a_negative_bias_variance(x64):

@@ -20,22 +20,21 @@ def observed(activation, theta):
 
 
 def richardson(fn, theta, step=1e-3):
-    """Central differences of fourth order, one batch: d fn_i / d theta_j."""
+    """(fn, d fn_i / d theta_j) by central differences of fourth order, in one batch."""
     theta = np.asarray(theta, float)
     moves = [theta + s * h * row for row in np.eye(len(theta)) for h in (step, step / 2) for s in (1, -1)]
-    values = np.asarray(jax.jit(jax.vmap(fn))(jnp.asarray(moves))).reshape(len(theta), 2, 2, -1)
-    slopes = (values[:, :, 0] - values[:, :, 1]) / (2 * np.array([step, step / 2])[:, None])
-    return ((4 * slopes[:, 1] - slopes[:, 0]) / 3).T
+    values = np.asarray(jax.jit(jax.vmap(fn))(jnp.asarray([theta, *moves])))
+    pairs = values[1:].reshape(len(theta), 2, 2, -1)
+    slopes = (pairs[:, :, 0] - pairs[:, :, 1]) / (2 * np.array([step, step / 2])[:, None])
+    return values[0], ((4 * slopes[:, 1] - slopes[:, 0]) / 3).T
 
 
 CASES = {
     "relu": (activations.relu, [2.4, 0.2, 0.9]),
     "erf": (activations.erf, [2.5, 0.1, 0.3]),
-    "cos": (activations.cos, [3.0, 0.1, 0.9]),
+    "cos": (activations.cos, [6.0, 0.1, 0.9]),
     "leaky_relu": (activations.leaky_relu, [2.1, 0.2, 0.8, 0.15]),
-    "tanh": (activations.tanh, [2.2, 0.1, 0.4]),
     "elu": (activations.elu, [1.9, 0.2, 0.9, 0.6]),
-    "hard_tanh": (activations.hard_tanh, [2.0, 0.1, 0.0]),
 }
 
 
@@ -43,13 +42,13 @@ CASES = {
 def test_forward_derivatives_agree_with_central_differences(x64, name):
     activation, theta = CASES[name]
     fn = functools.partial(observed, activation)
-    assert np.all(np.asarray(fn(jnp.asarray(theta)))[1] < 1)
     found = np.asarray(jax.jit(jax.jacfwd(fn))(jnp.asarray(theta)))
-    expected = richardson(fn, theta)
+    value, expected = richardson(fn, theta)
+    assert 0 < value[1] < 1
     assert np.all(np.abs(found - expected) <= 1e-6 * np.maximum(1, np.abs(expected))), (found, expected)
 
 
-@pytest.mark.parametrize("name", ["relu", "cos", "leaky_relu", "elu"])
+@pytest.mark.parametrize("name", ["relu", "cos", "leaky_relu"])
 def test_reverse_derivatives_equal_forward_ones(x64, name):
     activation, theta = CASES[name]
     fn = functools.partial(observed, activation)
@@ -61,7 +60,8 @@ def test_reverse_derivatives_equal_forward_ones(x64, name):
     np.testing.assert_allclose(gradient, forward[1], rtol=1e-9, atol=1e-11)
 
 
-@pytest.mark.parametrize("name", ["erf", "leaky_relu", pytest.param("tanh", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["erf", "leaky_relu"])
 def test_second_derivatives_agree_with_differences_of_first_ones(x64, name):
     activation, theta = CASES[name]
 
@@ -69,14 +69,15 @@ def test_second_derivatives_agree_with_differences_of_first_ones(x64, name):
         return observed(activation, theta)[:2]
 
     hessian = np.asarray(jax.jit(jax.jacfwd(jax.jacrev(fn)))(jnp.asarray(theta)))
-    expected = richardson(lambda t: jax.jacfwd(fn)(t).ravel(), theta).reshape(hessian.shape)
+    _, expected = richardson(lambda t: jax.jacfwd(fn)(t).ravel(), theta)
+    expected = expected.reshape(hessian.shape)
     assert np.all(np.abs(hessian - expected) <= 2e-6 * np.maximum(1, np.abs(expected)))
     np.testing.assert_allclose(hessian, hessian.swapaxes(1, 2), rtol=1e-8, atol=1e-8)
 
 
 def test_variance_of_relu_has_its_exact_derivatives(x64):
     """q* = b / (1 - w (1/2 - kappa / 2 pi))."""
-    gradient = jax.grad(lambda t: mf.fixed_point("relu", mf.NormalPrior(*t)).q)((1.5, 0.3, 0.4))
+    gradient = jax.jit(jax.grad(lambda t: mf.fixed_point("relu", mf.NormalPrior(*t)).q))((1.5, 0.3, 0.4))
     inner = 0.5 - 0.4 / (2 * np.pi)
     rest = 1 - 1.5 * inner
     expected = (0.3 * inner / rest**2, 1 / rest, -0.3 * 1.5 / (2 * np.pi) / rest**2)
@@ -101,42 +102,47 @@ def test_a_closure_over_a_traced_slope_can_be_differentiated(x64):
 
 def test_parameters_of_the_users_activation_are_differentiable(x64):
     def of_width(width):
-        phi = mf.Activation(lambda x, a: jnp.tanh(a * x), kinks=(), params=(width,))
+        phi = mf.Activation(lambda x, a: jax.scipy.special.erf(a * x), kinks=(), params=(width,))
         return mf.fixed_point(phi, mf.NormalPrior(1.7, 0.1)).q
 
-    # tanh(a x) with weight_var w is tanh with a^2 w and a^2 b, in units of a^2.
+    # erf(a x) with weight_var w is erf with a^2 w and a^2 b, in units of a^2.
     def scaled(width):
-        return mf.fixed_point("tanh", mf.NormalPrior(width**2 * 1.7, width**2 * 0.1)).q / width**2
+        return mf.fixed_point("erf", mf.NormalPrior(width**2 * 1.7, width**2 * 0.1)).q / width**2
 
     found, expected = jax.jit(jax.value_and_grad(of_width))(1.3), jax.jit(jax.value_and_grad(scaled))(1.3)
     np.testing.assert_allclose(found, expected, rtol=1e-10)
 
 
 # one point each: converged, unbounded, vanishing, marginal, converged
-PRIORS = np.array([[1.5, 0.2], [4.0, 0.1], [1.0, 0.0], [2.0, 0.0], [1.0, 0.1]]).T
+PRIORS = np.array([[1.5, 0.1], [4.0, 0.1], [1.0, 0.0], [2.0, 0.0], [1.0, 0.1]]).T
 
 
-@pytest.mark.parametrize("activation", ["relu", "squared_relu", "silu"])
-@pytest.mark.parametrize("quantity", ["q", "c", "chi_c"])
+@pytest.mark.parametrize(
+    "activation, quantity",
+    [
+        ("relu", "q"),
+        ("relu", "c"),
+        ("squared_relu", "c"),
+        ("squared_relu", "chi_c"),
+        pytest.param("silu", "c", marks=pytest.mark.slow),
+    ],
+)
 def test_a_point_without_a_value_leaves_its_neighbours_alone(x64, activation, quantity):
-    if activation == "silu" and quantity != "c":
-        pytest.skip("compiles slowly; one quantity stands for all")
     weight_vars, bias_vars = jnp.asarray(PRIORS)
 
     def total(shared):
         prior = mf.NormalPrior(weight_vars, bias_vars * shared, 0.0)
-        found = mf.fixed_point(activation, prior)
+        found = mf.fixed_point(activation, prior, q0=0.1)
         good = found.status == mf.Status.CONVERGED
-        return jnp.sum(jnp.where(good, getattr(found, quantity), 0.0)), good
+        return jnp.sum(jnp.where(good, found.q + getattr(found, quantity), 0.0)), good
 
-    (_, good), slope = jax.jit(jax.value_and_grad(total, has_aux=True))(1.0)
-    _, forward, _ = jax.jvp(total, (1.0,), (1.0,), has_aux=True)
+    solved = jax.jit(jax.value_and_grad(total, has_aux=True))
+    (_, good), slope = solved(1.0)
     assert 0 < np.sum(good) < len(good)
-    assert np.isfinite(slope)
-    np.testing.assert_allclose(forward, slope, rtol=1e-9, atol=1e-12)
+    assert np.isfinite(slope) and slope != 0
     step = 1e-5
-    expected = (total(1 + step)[0] - total(1 - step)[0]) / (2 * step)
-    np.testing.assert_allclose(slope, expected, rtol=1e-6, atol=1e-8)
+    expected = (solved(1 + step)[0][0] - solved(1 - step)[0][0]) / (2 * step)
+    np.testing.assert_allclose(slope, expected, rtol=1e-6)
 
 
 def test_an_invalid_point_leaves_its_neighbours_alone(x64):
@@ -155,7 +161,7 @@ def test_depth_scales_are_differentiable_beside_critical_points(x64):
         xi = mf.depth_scales("relu", mf.NormalPrior(weight_vars, 0.1, 0.9)).c
         return jnp.sum(jnp.where(jnp.isfinite(xi) & (xi > 0), xi, 0.0))
 
-    gradient = jax.grad(total)(jnp.array([1.5, 2.0, 2.4, 5.0]))
+    gradient = jax.jit(jax.grad(total))(jnp.array([1.5, 2.0, 2.4, 5.0]))
     assert np.all(np.isfinite(gradient))
     # xi_c = -1 / log(w / 2) in the ordered phase
     assert abs(gradient[0] - 1 / (1.5 * np.log(0.75) ** 2)) <= 1e-10

@@ -51,7 +51,11 @@ def test_one_minus_c_keeps_six_digits_near_criticality(x64, activation):
     assert relative(found.chi_q, column(rows, "chi_q")) <= 1e-9
 
 
-@pytest.mark.parametrize("activation", FIXED_POINTS)
+# One of each kind of moments, kinks and limits: every further one costs a compilation.
+SINGLE = ("relu", "leaky_relu", "erf", "sin", "tanh", "gelu", "hard_tanh", "softsign", "selu")
+
+
+@pytest.mark.parametrize("activation", SINGLE)
 def test_single_precision_is_as_good_as_the_condition_of_the_point(activation):
     rows = FIXED_POINTS[activation] + NEAR_CRITICAL.get(activation, [])
     found = solve(activation, rows)
