@@ -53,6 +53,12 @@ def test_declared_kinks_are_those_that_a_search_finds(x64, name):
     assert find_kinks(lambda x: np.asarray(activation(jnp.asarray(x)))) == activation.kinks
 
 
+def test_a_kink_is_found_wherever_it_lies():
+    places = np.random.default_rng(0).uniform(-3, 3, 100)
+    missed = [k for k in places if len(find_kinks(lambda x: np.abs(x - k))) != 1]  # noqa: B023
+    assert missed == []
+
+
 def clip(x):
     return jnp.clip(x, -0.7, 1.3)
 
@@ -72,7 +78,7 @@ def test_a_search_works_in_single_precision_too():
     assert mf.Activation(clip).kinks == (-0.7, 1.3)
 
 
-def test_a_kink_declared_away_from_its_place_is_not_converged_silently(x64):
+def test_a_kink_denied_is_not_converged_silently(x64):
     with pytest.warns(mf.QuadratureWarning, match=r"clip.*kinks="):
         wrong = mf.Activation(clip, kinks=())
         found = solve(wrong, ROWS)

@@ -1,5 +1,6 @@
 """Closed-form moments of erf, sin, cos and polynomials, and which activations have one."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -124,8 +125,8 @@ class Polynomial(Dual):
         for k, coefficient in enumerate(self.coefficients):
             basis = np.polynomial.hermite_e.poly2herme([0] * k + [1])
             for n in range(k % 2, k + 1, 2):
-                total[n] = total[n] + coefficient * basis[n] * root**k
-        norms = np.cumprod([1.0, *range(1, degree + 1)]) ** 0.5
+                total[n] = total[n] + coefficient * float(basis[n]) * root**k
+        norms = [math.factorial(n) ** 0.5 for n in range(degree + 1)]
         return [a * norm for a, norm in zip(total, norms, strict=True)]
 
     def mean(self, q):

@@ -50,7 +50,7 @@ def _inverse_bend_coefficients() -> tuple[float, ...]:
         gap = _sin_minus_t_cos(theta, np) - y * 2 * np.sin(theta / 2) ** 2
         theta = theta - gap / ((theta - y) * np.sin(theta))
     chebyshev = np.polynomial.chebyshev.Chebyshev.fit(y**2, theta / y, degree, domain=[0, 1])
-    return tuple(chebyshev.coef)
+    return tuple(float(c) for c in chebyshev.coef)
 
 
 def _inverse_bend(y):

@@ -13,6 +13,7 @@ order and through kinks and jumps, are as accurate as the rule itself.
 
 import dataclasses
 import functools
+import math
 from dataclasses import dataclass
 
 import jax
@@ -65,7 +66,7 @@ def graded_nodes(
     offset = jnp.concatenate([scale * (growth - 1 / growth) / 2, near + (size - near) * x_far], axis=1)
     weight = jnp.concatenate([reach * w * scale * (growth + 1 / growth) / 2, (size - near) * w_far], axis=1)
     t = start[:, None] + jnp.where(length < 0, -1, 1)[:, None] * offset
-    weight = weight * jnp.exp(-(t**2) / 2) / np.sqrt(2 * np.pi)
+    weight = weight * jnp.exp(-(t**2) / 2) / math.sqrt(2 * math.pi)
     return t.ravel(), weight.ravel()
 
 
@@ -158,7 +159,7 @@ class QuadratureDual(Dual):
         # Rotate by the half-angle; the inner variable takes the larger part, with
         # u2 -> -u2 where the correlation is negative.
         big = jnp.sqrt((1 + jnp.abs(c)) / 2)
-        small = jnp.sqrt(jnp.maximum(1 - jnp.abs(c), jnp.finfo(big.dtype).tiny) / 2)
+        small = jnp.sqrt(jnp.maximum(1 - jnp.abs(c), jnp.finfo(big.dtype).eps ** 2) / 2)
         sign = jnp.where(c < 0, -1.0, 1.0).astype(big.dtype)
         root1, root2 = jnp.sqrt(q1), jnp.sqrt(q2)
         counts = self._counts(big.dtype)
