@@ -126,7 +126,7 @@ jax.tree_util.register_pytree_node(Activation, _flatten, _unflatten)
 def _checked_kinks(kinks) -> tuple[float, ...]:
     try:
         values = sorted(float(k) for k in kinks)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise TypeError(f"kinks must be a sequence of numbers, got {kinks!r}") from error
     if not all(math.isfinite(k) for k in values):
         raise ValueError(f"kinks must be finite numbers, got {kinks!r}")

@@ -68,7 +68,7 @@ def fixed_points(activation, prior=None, *, most: int = 8) -> FixedPoint:
     limit from c0 = 0. Arguments, errors and source as for ``fixed_point``.
     """
     layer = DenseLayer.of(activation, prior)
-    if not isinstance(most, int) or most < 1:
+    if isinstance(most, bool) or not isinstance(most, int) or most < 1:
         raise ValueError(f"most must be a positive integer, got {most!r}")
     return pointwise(_all_fixed_points, layer, static=(most,))
 
@@ -147,7 +147,7 @@ def at_variance(layer, q, status, c0) -> FixedPoint:
         for x, exact in ((c, c0), (one_minus_c, 1 - c0))
     )
     chi_c = jnp.where(identity, chi_1, chi_c)
-    status = _checked(layer, q, theta, scale, finite, status)
+    status = _checked(layer, q, theta, scale, (chi_1, slope), finite, status)
     return FixedPoint(value, c, one_minus_c, chi_q, chi_c, chi_1, chi_perp, status, _phase(chi_1))
 
 
@@ -170,15 +170,19 @@ def _phase(chi_1):
     return jnp.where(jnp.isnan(chi_1), Phase.UNDEFINED, phase)
 
 
-def _checked(layer, q, theta, scale, finite, status):
+def _checked(layer, q, theta, scale, slopes, finite, status):
     """CONVERGED only where the correlation is solved and the quadrature resolves phi."""
-    layer, q, theta, scale = jax.lax.stop_gradient((layer, q, theta, scale))
+    layer, q, theta, scale, slopes = jax.lax.stop_gradient((layer, q, theta, scale, slopes))
     eps = jnp.finfo(q.dtype).eps
     chaotic = finite & (theta > 0)
     angle = jnp.where(chaotic, theta, 1.0)
     residual = jnp.abs(layer.chord(q, angle) * scale - 1)
     # Rounding enters the chord through phi(u1) - phi(u2), of relative size 1/theta.
     solved = ~chaotic | (residual <= 64 * eps * (1 + 1 / angle))
+    # C is convex: its slope at c* is as far below 1 as chi_1 is above, or further.
+    chi_1, chi_c = slopes
+    critical = jnp.abs(chi_1 - 1) <= eps ** (2 / 3)
+    solved &= ~chaotic | critical | (chi_c < (1 + chi_1) / 2)
     accurate = layer.dual.error(q) <= eps**0.65
     usable = (status == Status.CONVERGED) | (status == Status.UNSTABLE)
     status = jnp.where(usable & ~solved, Status.MAX_STEPS, status)

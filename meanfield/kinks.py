@@ -35,14 +35,15 @@ def find_kinks(fn: Callable[[np.ndarray], np.ndarray]) -> tuple[float, ...]:
         smooth = np.stack([_resolved(fn, half, width) for half in halves])
         settled = smooth.all(axis=0) | (width < 4e-16 * np.maximum(1, np.abs(rough)))
         if width < _NARROW:
-            kinks.extend(halves[1][settled])
+            kinks.extend(_tidy(k, width) for k in halves[1][settled])
         low = halves[:, ~settled].ravel()
-    return tuple(_distinct(sorted(_tidy(k) for k in kinks)))
+    return tuple(_distinct(sorted(kinks)))
 
 
 def _resolved(fn, low: np.ndarray, width: float) -> np.ndarray:
     """Whether fn is a polynomial to rounding error on each panel [low, low + width]."""
-    x = np.cos(np.pi * (np.arange(_DEGREE + 1) + 0.5) / (_DEGREE + 1))
+    # The ends belong to the nodes: no kink can hide between two panels.
+    x = np.cos(np.pi * np.arange(_DEGREE + 1) / _DEGREE)
     points = low[:, None] + width * (1 + x) / 2
     values = np.asarray(fn(points.ravel()), np.float64).reshape(points.shape)
     with np.errstate(invalid="ignore"):
@@ -54,9 +55,10 @@ def _resolved(fn, low: np.ndarray, width: float) -> np.ndarray:
     return ~(tail > _RESOLVED * size)
 
 
-def _tidy(kink: float) -> float:
-    """The nearest short decimal, where the search cannot tell the two apart."""
-    return float(np.round(kink, 4)) + 0.0 if abs(kink - np.round(kink, 4)) < 2e-6 else float(kink)
+def _tidy(kink: float, width: float) -> float:
+    """The nearest short decimal, where a panel of this width cannot tell the two apart."""
+    short = float(np.round(kink, 4)) + 0.0
+    return short if abs(kink - short) <= 2 * width else float(kink)
 
 
 def _distinct(kinks: list[float]) -> list[float]:

@@ -120,7 +120,9 @@ class DenseLayer:
 class Pieces:
     """phi(x) ~ left, right times x (degree 1) or x^2 (degree 2) on either side of 0.
 
-    ``degree`` is a traced integer, 0 if phi is neither.
+    Degree 3 stands for a smooth x^3, whose limit depends on no parameter.
+
+    ``degree`` is a traced integer, 0 if phi is none of these.
     """
 
     left: jax.Array
@@ -132,9 +134,12 @@ def _pieces_at_zero(phi: Activation, dtype) -> Pieces:
     tiny = jnp.asarray([-1e-30, 1e-30], dtype)
     ones = jnp.ones_like(tiny)
     slope_of = lambda x: jax.jvp(phi, (x,), (ones,))[1]  # noqa: E731
-    slope, curvature = jax.jvp(slope_of, (tiny,), (ones,))
+    bend_of = lambda x: jax.jvp(slope_of, (x,), (ones,))  # noqa: E731
+    (slope, curvature), (_, third) = jax.jvp(bend_of, (tiny,), (ones,))
     flat = jnp.all(jnp.abs(slope) < 1e-20)
-    degree = jnp.where(~flat, 1, jnp.where(jnp.any(curvature != 0), 2, 0))
+    straight = jnp.all(jnp.abs(curvature) < 1e-20)
+    cubic = (third[0] == third[1]) & (third[0] != 0)
+    degree = jnp.where(~flat, 1, jnp.where(~straight, 2, jnp.where(cubic, 3, 0)))
     left, right = jnp.where(flat, curvature / 2, slope)
     return Pieces(left, right, degree)
 
@@ -174,7 +179,9 @@ class LimitMap:
     def of(cls, layer: DenseLayer, pieces: Pieces) -> "LimitMap":
         linear = _linear_limit(layer, pieces)
         quadratic = _quadratic_limit(layer, pieces)
-        return jax.tree.map(lambda a, b: jnp.where(pieces.degree == 2, b, a), linear, quadratic)
+        cubic = _cubic_limit(pieces)
+        pick = lambda a, b, c: jnp.select([pieces.degree == 2, pieces.degree == 3], [b, c], a)  # noqa: E731
+        return jax.tree.map(pick, linear, quadratic, cubic)
 
 
 def _linear_limit(layer, pieces):
@@ -220,6 +227,20 @@ def _quadratic_limit(layer, pieces):
     )
 
 
+def _cubic_limit(pieces):
+    """phi ~ x^3: C(c) = (9 c + 6 c^3) / 15, whatever the prior."""
+    like = jnp.zeros_like(pieces.left)
+    return LimitMap(
+        growth=like + jnp.nan,
+        chi_perp=like + jnp.nan,
+        chi_1=like + 27 / 15,
+        theta=like + np.pi / 2,
+        chi_c=like + 9 / 15,
+        frozen=like > 0,
+        known=like == 0,
+    )
+
+
 def solve_angle(chord, chi_1):
     """theta in (0, pi/2] with chord(theta) = 1, or 0 if chi_1 = chord(0) <= 1.
 
@@ -245,7 +266,7 @@ def solve_angle(chord, chi_1):
         drop = jnp.maximum(top - value, eps * top)
         power = jnp.clip(-theta * slope / drop, 1e-3, 4.0)
         # A jump makes chi_1 infinite: plain Newton then.
-        law = theta * (top / drop) ** (1 / power)
+        law = jnp.maximum(theta * (top / drop) ** (1 / power), theta / 8)
         new = jnp.where(jnp.isfinite(law), law, theta - value / slope)
         inside = (new >= low) & (new <= high)
         new = jnp.where(inside, new, (low + high) / 2)

@@ -107,6 +107,9 @@ def variance_fixed_point(layer, scan, q0):
     q = _refine(layer, low, high, found)
     status = jnp.where(found, _judge(layer, q), status)
     status = jnp.where(swinging & (status == Status.CONVERGED), Status.MAX_STEPS, status)
+    # Silence without bias stays silent, whatever louder signals do.
+    silent = (q0 == 0) & (layer.prior.propagate_moments(0.0, layer.activation(jnp.zeros_like(q0)) ** 2) == 0)
+    status = jnp.where(silent, Status.VANISHING, status)
     return jnp.where(status == Status.MARGINAL, q0, q), status
 
 
