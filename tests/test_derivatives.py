@@ -84,6 +84,7 @@ def test_variance_of_relu_has_its_exact_derivatives(x64):
     np.testing.assert_allclose(gradient, expected, rtol=1e-13)
 
 
+@pytest.mark.slow
 def test_a_closure_over_a_traced_slope_can_be_differentiated(x64):
     prior = mf.NormalPrior(2.1, 0.2, 0.8)
 

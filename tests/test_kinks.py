@@ -66,6 +66,7 @@ def clip(x):
 ROWS = [point(1.5, 0.1), point(3.0, 0.05, 0.5), point(2.5, 0.3, -1.0)]
 
 
+@pytest.mark.slow
 def test_an_undeclared_kink_costs_no_accuracy(x64):
     searched = solve(clip, ROWS)
     declared = solve(mf.Activation(clip, kinks=(-0.7, 1.3)), ROWS)
@@ -78,6 +79,7 @@ def test_a_search_works_in_single_precision_too():
     assert mf.Activation(clip).kinks == (-0.7, 1.3)
 
 
+@pytest.mark.slow
 def test_a_kink_denied_is_not_converged_silently(x64):
     with pytest.warns(mf.QuadratureWarning, match=r"clip.*kinks="):
         wrong = mf.Activation(clip, kinks=())
