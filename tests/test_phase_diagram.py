@@ -172,7 +172,6 @@ def test_a_file_that_is_no_diagram_is_named(tmp_path):
 
 
 def test_to_xarray_names_its_dimensions(diagram):
-    pytest.importorskip("xarray")
     data = diagram.to_xarray()
     assert data["c"].dims == ("weight_var", "anticorrelation")
     np.testing.assert_array_equal(data["c"], diagram.c)
