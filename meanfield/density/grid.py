@@ -1,0 +1,200 @@
+"""Panels on which a law is represented, and what one layer does to it.
+
+A pre-activation under an asymmetric prior is h' = B phi(h) + s z (THEORY section 8). In
+units of the noise, x = h/s, its density is smooth on the scale 1 whatever phi and the
+law of B are: polynomials on panels hold it to rounding. The conditional density
+K(x, a) = E_B N(x - B a; 0, 1) of x' given a = phi(h)/s' depends on neither the prior nor the
+activation, so it is computed once for a law of B, and a layer costs three sparse
+interpolations and one product with a matrix.
+"""
+
+import functools
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from meanfield.special_weights import SpecialWeight, fine_rule, gauss_rule
+
+NODES = 16  # of a panel
+_CORE = 32.0  # panels are equal up to here, in units of the noise, and grow from here on
+_REACH = 4000.0
+_LARGEST_PANEL, _SMALLEST_PANEL = 4.0, 0.25
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """Legendre panels in x = h/s, symmetric about 0. Arrays are NumPy's, in float64.
+
+    edges: of the panels. points: Gauss-Legendre nodes, (panels * NODES,), with
+    ``weights``. to_coefficients: (NODES, NODES), from values on a panel to Legendre
+    coefficients. reach: largest |x|.
+    """
+
+    edges: np.ndarray
+    points: np.ndarray
+    weights: np.ndarray
+    to_coefficients: np.ndarray
+
+    @property
+    def panels(self) -> int:
+        return len(self.edges) - 1
+
+    def coefficients(self, values):
+        """Legendre coefficients (panels, NODES) of a function given on ``points``."""
+        return values.reshape(self.panels, NODES) @ jnp.asarray(self.to_coefficients.T, values.dtype)
+
+    def locate(self, x):
+        """Panel of every x (clipped into the grid) and Legendre polynomials (..., NODES) there."""
+        edges = jnp.asarray(self.edges, x.dtype)
+        x = jnp.clip(x, edges[0], edges[-1])
+        panel = jnp.clip(jnp.searchsorted(edges, x, side="right") - 1, 0, self.panels - 1)
+        low, high = edges[panel], edges[panel + 1]
+        return panel, _legendre((2 * x - low - high) / (high - low))
+
+
+@functools.lru_cache(maxsize=8)
+def grid_of(step: float) -> Grid:
+    """The grid whose panels are ``step`` wide in the core."""
+    if not _SMALLEST_PANEL <= step <= _LARGEST_PANEL:
+        raise ValueError(f"step must be between {_SMALLEST_PANEL:g} and {_LARGEST_PANEL:g}, got {step}")
+    core = np.linspace(0, _CORE, int(np.ceil(_CORE / step)) + 1)
+    count = int(np.ceil(np.log(_REACH / _CORE) / (0.17 * step)))
+    tail = _CORE * (_REACH / _CORE) ** (np.arange(1, count + 1) / count)
+    half = np.concatenate([core, tail])
+    edges = np.concatenate([-half[:0:-1], half])
+    nodes, weights = np.polynomial.legendre.leggauss(NODES)
+    middle, width = (edges[1:] + edges[:-1]) / 2, np.diff(edges) / 2
+    # Discrete orthogonality of the Legendre polynomials on the Gauss nodes.
+    values = np.polynomial.legendre.legvander(nodes, NODES - 1)
+    to_coefficients = (np.arange(NODES) + 0.5)[:, None] * values.T * weights
+    return Grid(
+        edges=edges,
+        points=(middle[:, None] + width[:, None] * nodes).ravel(),
+        weights=(width[:, None] * weights).ravel(),
+        to_coefficients=to_coefficients,
+    )
+
+
+def _legendre(t):
+    rows = [jnp.ones_like(t), t]
+    for k in range(1, NODES - 1):
+        rows.append(((2 * k + 1) * t * rows[k] - k * rows[k - 1]) / (k + 1))
+    return jnp.stack(rows, axis=-1)
+
+
+@dataclass(frozen=True, eq=False)
+class Kernel:
+    """What one layer does to a law on a grid, for one law of the special weight.
+
+    plain, squared: Legendre coefficients in a of E_B N(x - B a) and E_B B^2 N(x - B a), arrays
+    (points, panels * NODES). scale: the panels in a are the grid's, divided by it.
+    mean, square: E B and E B^2.
+    """
+
+    grid: Grid
+    plain: np.ndarray
+    squared: np.ndarray
+    scale: float
+    mean: float
+    square: float
+
+
+@functools.lru_cache(maxsize=16)
+def kernel_of(law: SpecialWeight, step: float) -> Kernel:
+    """The layer of ``law`` on the grid of ``step``. Some 0.5 s; kept for the process."""
+    grid = grid_of(step)
+    nodes, _ = gauss_rule(law)
+    scale = max(1.0, float(nodes.max()))
+    a = grid.points[len(grid.points) // 2 :] / scale
+    plain, squared = _kernel_values(law, grid.points, a, scale)
+    return Kernel(
+        grid,
+        _both_signs(grid, plain),
+        _both_signs(grid, squared),
+        scale,
+        law.moment(1),
+        law.moment(2),
+    )
+
+
+def _both_signs(grid: Grid, values: np.ndarray) -> np.ndarray:
+    """From values at a > 0 to coefficients in a of either sign: K(x, -a) = K(-x, a)."""
+    values = np.concatenate([values[::-1, ::-1], values], axis=1)
+    panels = values.reshape(len(grid.points), grid.panels, NODES)
+    return (panels @ grid.to_coefficients.T).reshape(values.shape)
+
+
+def _kernel_values(law, x, a, scale) -> tuple[np.ndarray, np.ndarray]:
+    nodes, masses = gauss_rule(law)
+    exact = len(nodes) < 2
+    # The Gauss rule resolves a unit Gaussian in B a up to here (and any, for one weight).
+    near = a * scale <= (np.inf if exact else _CORE)
+    plain, squared = np.zeros((len(x), len(a))), np.zeros((len(x), len(a)))
+    for b, mass in zip(nodes, masses, strict=True):
+        density = mass * _normal(x[:, None] - b * a[near])
+        plain[:, near] += density
+        squared[:, near] += b**2 * density
+    if not near.all():
+        for order, values in enumerate((plain, squared)):
+            values[:, ~near] = _far_kernel(law, x, a[~near], order)
+    return plain, squared
+
+
+def _far_kernel(law, x, a, order: int) -> np.ndarray:
+    """E B^(2 order) N(x - B a) for large a, from the distribution function G of B^(2 order).
+
+    The Gaussian smooths G(x/a) on a scale below that of the panels there:
+    d/dx E G((x - z)/a) = -E z G((x - z)/a).
+    """
+    points, masses = fine_rule(law)
+    masses = masses * points ** (2 * order)
+    total = np.cumsum(masses)
+    heights = np.concatenate([[0.0], total - masses / 2, [total[-1]]])
+    positions = np.concatenate([[points[0]], points, [points[-1]]])
+    z, weights = np.polynomial.legendre.leggauss(64)
+    z, weights = 8 * z, 8 * weights * _normal(8 * z)
+    result = np.zeros((len(x), len(a)))
+    for node, weight in zip(z, weights, strict=True):
+        result -= weight * node * np.interp((x[:, None] - node) / a, positions, heights)
+    return np.maximum(result, 0.0)
+
+
+def _normal(x):
+    return np.exp(-(x**2) / 2) / np.sqrt(2 * np.pi)
+
+
+def integration_rule(grid: Grid, activation, noise):
+    """Nodes in x, weights and panels for integrals of phi(noise * x) against a law on the grid.
+
+    The grid's panels, cut where phi is not smooth, and graded towards there on the scale of phi.
+    """
+    dtype = noise.dtype
+    steps = activation.scale * 0.5 * 2.0 ** np.arange(8)
+    around = np.concatenate([-steps[::-1], [0.0], steps])
+    cuts = np.concatenate([around + k for k in activation.landmarks])
+    edges = jnp.asarray(grid.edges, dtype)
+    cuts = jnp.clip(jnp.asarray(cuts, dtype) / noise, edges[0], edges[-1])
+    cut_edges = jnp.sort(jnp.concatenate([edges, cuts]))
+    nodes, weights = np.polynomial.legendre.leggauss(NODES)
+    middle, half = (cut_edges[1:] + cut_edges[:-1]) / 2, jnp.diff(cut_edges) / 2
+    x = middle[:, None] + half[:, None] * jnp.asarray(nodes, dtype)
+    weights = half[:, None] * jnp.asarray(weights, dtype)
+    panel = jnp.clip(jnp.searchsorted(edges, middle, side="right") - 1, 0, grid.panels - 1)
+    low, high = edges[panel][:, None], edges[panel + 1][:, None]
+    polynomials = _legendre((2 * x - low - high) / (high - low))
+    return x.ravel(), weights.ravel(), _Interpolation(panel, polynomials)
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, eq=False)
+class _Interpolation:
+    """From a function's values on the grid to those on the nodes of the cut panels."""
+
+    panel: jax.Array
+    polynomials: jax.Array
+
+    def __call__(self, grid: Grid, values):
+        coefficients = grid.coefficients(values)[self.panel]
+        return jnp.einsum("pnk,pk->pn", self.polynomials, coefficients).ravel()
