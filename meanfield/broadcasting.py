@@ -6,15 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from meanfield.dual import QuadratureDual
-
-_BATCH = 256
-
 
 def pointwise(fn, layer, *arrays, static=()):
     """Map ``fn(layer, *scalars, *static)`` over the broadcast of all leaves.
 
     Leaves that are scalars stay so: what depends on them alone is computed once.
+    ``layer.points_at_once`` bounds the memory.
     Compiled; for an activation that closes over a traced value, compiled afresh, for
     in a later call that value would mean nothing.
     """
@@ -41,9 +38,9 @@ def _pointwise(fn, static, trees):
     if not spread:
         return at_point([])
     flat = [jnp.broadcast_to(leaves[i], shape).ravel() for i in spread]
-    # A quadrature holds all its nodes for every point of a batch.
-    bounded = isinstance(trees[0].dual, QuadratureDual) and size > _BATCH
-    many = functools.partial(jax.lax.map, at_point, batch_size=_BATCH) if bounded else jax.vmap(at_point)
+    limit = trees[0].points_at_once
+    bounded = limit is not None and size > limit
+    many = functools.partial(jax.lax.map, at_point, batch_size=limit) if bounded else jax.vmap(at_point)
     result = many(flat)
     return jax.tree.map(lambda x: x.reshape(shape + x.shape[1:]), result)
 

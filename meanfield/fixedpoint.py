@@ -68,9 +68,7 @@ def fixed_points(activation, prior=None, *, most: int = 8) -> FixedPoint:
     limit from c0 = 0. Arguments, errors and source as for ``fixed_point``.
     """
     layer = DenseLayer.of(activation, prior)
-    if isinstance(most, bool) or not isinstance(most, int) or most < 1:
-        raise ValueError(f"most must be a positive integer, got {most!r}")
-    return pointwise(_all_fixed_points, layer, static=(most,))
+    return pointwise(_all_fixed_points, layer, static=(validation.count("most", most),))
 
 
 def shared_scan(layer, dtype):

@@ -9,7 +9,7 @@ import numpy as np
 
 from meanfield.activation import Activation
 from meanfield.activations import as_activation
-from meanfield.dual import Dual, LinearPieces, QuadraticPieces, dual_of
+from meanfield.dual import Dual, LinearPieces, QuadraticPieces, QuadratureDual, dual_of
 from meanfield.priors import NormalPrior
 
 
@@ -58,6 +58,11 @@ class DenseLayer:
     def dtype(self):
         """Floating-point type of the layer's parameters."""
         return jnp.result_type(float, *jax.tree.leaves((self.prior, self.activation.params)))
+
+    @property
+    def points_at_once(self) -> int | None:
+        """How many points to treat together: a quadrature holds all its nodes for each."""
+        return 256 if isinstance(self.dual, QuadratureDual) else None
 
     # --- the maps (THEORY section 3) --------------------------------------------
 

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
 from meanfield import validation
@@ -60,17 +59,14 @@ def propagate(activation, prior=None, *, q0=1.0, c0=0.5, depth=50, q2=None) -> T
     Source: THEORY section 3.
     """
     layer = DenseLayer.of(activation, prior)
-    if isinstance(depth, bool) or not isinstance(depth, int | np.integer):
-        raise TypeError(f"depth must be an integer, got {depth!r}")
-    if depth < 0:
-        raise ValueError(f"depth must be at least 0, got {depth}")
+    depth = validation.count("depth", depth, low=0)
     q0 = validation.real("q0", q0, low=0.0, low_open=True)
     c0 = validation.real("c0", c0, low=-1.0, high=1.0)
     if q2 is None:
-        result = pointwise(_equal_trajectory, layer, q0, c0, static=(int(depth),))
+        result = pointwise(_equal_trajectory, layer, q0, c0, static=(depth,))
     else:
         q2 = validation.real("q2", q2, low=0.0, low_open=True)
-        result = pointwise(_trajectory, layer, q0, q2, c0, static=(int(depth),))
+        result = pointwise(_trajectory, layer, q0, q2, c0, static=(depth,))
     return jax.tree.map(lambda x: jnp.moveaxis(x, -1, 0), result)
 
 

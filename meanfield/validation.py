@@ -60,6 +60,15 @@ def _allowed(low, high, low_open) -> str:
     return "finite"
 
 
+def count(name: str, value: Any, *, low: int = 1) -> int:
+    """Return ``value`` as an int if it is a whole number of at least ``low``; raise as ``real`` does."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise TypeError(f"{name} must be an integer, got {value!r}")
+    if value < low:
+        raise ValueError(f"{name} must be at least {low}, got {value}")
+    return int(value)
+
+
 def same_shape(**arguments) -> tuple[int, ...]:
     """The common broadcast shape. Raises ValueError naming the arguments' shapes."""
     shapes = {name: np.shape(value) for name, value in arguments.items()}

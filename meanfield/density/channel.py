@@ -50,6 +50,11 @@ def transported_tangent(kernel: Kernel, signals: Signals, noise, tangent):
     return _spread(kernel, kernel.squared, signals, noise, masses)
 
 
+def bent(kernel: Kernel, signals: Signals, noise, law):
+    """Half the second derivative of x' density: its response to the noise's relative variance."""
+    return _spread(kernel, kernel.bent, signals, noise, signals.masses(law))
+
+
 def _spread(kernel, table, signals, noise, masses):
     panel, polynomials = kernel.grid.locate(kernel.scale * signals.phi / noise)
     projected = jnp.zeros((kernel.grid.panels, NODES), masses.dtype)

@@ -88,14 +88,15 @@ def _legendre(t):
 class Kernel:
     """What one layer does to a law on a grid, for one law of the special weight.
 
-    plain, squared: Legendre coefficients in a of E_B N(x - B a) and E_B B^2 N(x - B a), arrays
-    (points, panels * NODES). scale: the panels in a are the grid's, divided by it.
-    mean, square: E B and E B^2.
+    plain, squared, bent: Legendre coefficients in a of E_B N(x - B a), E_B B^2 N(x - B a)
+    and E_B N''(x - B a) / 2, arrays (points, panels * NODES). scale: the panels in a
+    are the grid's, divided by it. mean, square: E B and E B^2.
     """
 
     grid: Grid
     plain: np.ndarray
     squared: np.ndarray
+    bent: np.ndarray
     scale: float
     mean: float
     square: float
@@ -108,15 +109,8 @@ def kernel_of(law: SpecialWeight, step: float) -> Kernel:
     nodes, _ = gauss_rule(law)
     scale = max(1.0, float(nodes.max()))
     a = grid.points[len(grid.points) // 2 :] / scale
-    plain, squared = _kernel_values(law, grid.points, a, scale)
-    return Kernel(
-        grid,
-        _both_signs(grid, plain),
-        _both_signs(grid, squared),
-        scale,
-        law.moment(1),
-        law.moment(2),
-    )
+    tables = [_both_signs(grid, values) for values in _kernel_values(law, grid.points, a, scale)]
+    return Kernel(grid, *tables, scale, law.moment(1), law.moment(2))
 
 
 def _both_signs(grid: Grid, values: np.ndarray) -> np.ndarray:
@@ -126,39 +120,39 @@ def _both_signs(grid: Grid, values: np.ndarray) -> np.ndarray:
     return (panels @ grid.to_coefficients.T).reshape(values.shape)
 
 
-def _kernel_values(law, x, a, scale) -> tuple[np.ndarray, np.ndarray]:
+def _kernel_values(law, x, a, scale) -> list[np.ndarray]:
     nodes, masses = gauss_rule(law)
-    exact = len(nodes) < 2
+    tables = [np.zeros((len(x), len(a))) for _ in range(3)]
     # The Gauss rule resolves a unit Gaussian in B a up to here (and any, for one weight).
-    near = a * scale <= (np.inf if exact else _CORE)
-    plain, squared = np.zeros((len(x), len(a))), np.zeros((len(x), len(a)))
+    near = a * scale <= (np.inf if len(nodes) == 1 else _CORE)
     for b, mass in zip(nodes, masses, strict=True):
-        density = mass * _normal(x[:, None] - b * a[near])
-        plain[:, near] += density
-        squared[:, near] += b**2 * density
+        z = x[:, None] - b * a[near]
+        density = mass * _normal(z)
+        for table, factor in zip(tables, (1.0, b**2, (z**2 - 1) / 2), strict=True):
+            table[:, near] += factor * density
     if not near.all():
-        for order, values in enumerate((plain, squared)):
-            values[:, ~near] = _far_kernel(law, x, a[~near], order)
-    return plain, squared
+        for table, values in zip(tables, _far_kernel_values(law, x, a[~near]), strict=True):
+            table[:, ~near] = values
+    return tables
 
 
-def _far_kernel(law, x, a, order: int) -> np.ndarray:
-    """E B^(2 order) N(x - B a) for large a, from the distribution function G of B^(2 order).
+def _far_kernel_values(law, x, a) -> list[np.ndarray]:
+    """The same for large a, where the Gaussian is narrower than the panels.
 
-    The Gaussian smooths G(x/a) on a scale below that of the panels there:
-    d/dx E G((x - z)/a) = -E z G((x - z)/a).
+    With G the distribution function of B, d/dx E G((x - z)/a) = -E z G((x - z)/a), and
+    for the third derivative Hermite's z^3 - 3z stands in the place of z.
     """
     points, masses = fine_rule(law)
-    masses = masses * points ** (2 * order)
-    total = np.cumsum(masses)
-    heights = np.concatenate([[0.0], total - masses / 2, [total[-1]]])
-    positions = np.concatenate([[points[0]], points, [points[-1]]])
+    positions = np.concatenate([points[:1], points, points[-1:]])
     z, weights = np.polynomial.legendre.leggauss(64)
     z, weights = 8 * z, 8 * weights * _normal(8 * z)
-    result = np.zeros((len(x), len(a)))
-    for node, weight in zip(z, weights, strict=True):
-        result -= weight * node * np.interp((x[:, None] - node) / a, positions, heights)
-    return np.maximum(result, 0.0)
+    results = []
+    for mass, factor in ((masses, -z), (masses * points**2, -z), (masses, -(z**3 - 3 * z) / 2)):
+        total = np.cumsum(mass)
+        heights = np.concatenate([[0.0], total - mass / 2, total[-1:]])
+        terms = zip(z, weights * factor, strict=True)
+        results.append(sum(f * np.interp((x[:, None] - node) / a, positions, heights) for node, f in terms))
+    return results
 
 
 def _normal(x):

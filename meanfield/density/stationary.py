@@ -1,0 +1,150 @@
+"""Stationary laws: one family, by noise level, serves the fixed points of all priors.
+
+At a fixed point the noise s is constant and the law is that of the Markov chain
+h' = B phi(h) + s z. A prior enters through s alone: s^2 = sigma_w^2 [E phi^2 - kappa (E phi)^2] + sigma_b^2.
+Stability follows from the response of the chain: two sequences of moments per law
+turn into chi_q and chi_perp under any prior.
+"""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from meanfield.activation import Activation
+from meanfield.density.channel import Signals, bent, transported, transported_tangent, unresolved
+from meanfield.density.grid import Kernel
+
+_TERMS = 48  # of the response sequences; beyond them they are geometric
+_MOST_STEPS = 3000
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, eq=False)
+class StationaryLaw:
+    """What a prior needs to know of the chain x' = B phi(noise x) / next_noise + z.
+
+    mean, activity: E phi and E phi^2, divided by next_noise and its square.
+    inactive: P(x <= 0). error: relative numerical error.
+    slope_response: E phi'^2 delta^2 after 0, 1, ... layers of B alone, from a unit transverse tangent.
+    activity_response, mean_response: change of activity and mean 0, 1, ... layers after a
+        relative change of the noise's variance by one unit.
+    """
+
+    mean: jax.Array
+    activity: jax.Array
+    inactive: jax.Array
+    error: jax.Array
+    slope_response: jax.Array
+    activity_response: jax.Array
+    mean_response: jax.Array
+
+
+def stationary_law(kernel: Kernel, activation: Activation, noise, next_noise) -> StationaryLaw:
+    """The chain's law, and its responses; arguments are scalars."""
+    grid = kernel.grid
+    signals = Signals.of(grid, activation, noise)
+    law = _solve(kernel, signals, next_noise)
+    phi = signals.phi / next_noise
+    masses = signals.masses(law)
+    mean, activity = jnp.sum(masses * phi), jnp.sum(masses * phi**2)
+    points, weights = jnp.asarray(grid.points, law.dtype), jnp.asarray(grid.weights, law.dtype)
+    expected = jnp.stack([jnp.ones_like(mean), kernel.mean * mean, kernel.square * activity + 1])
+    found = jnp.stack([jnp.sum(weights * law * points**k) for k in range(3)])
+    width = jnp.sqrt(expected[2]) ** jnp.arange(3)
+
+    def tangent_layer(tangent, _):
+        after = transported_tangent(kernel, signals, next_noise, tangent)
+        return after, signals.expect(signals.slope**2, tangent)
+
+    def law_layer(change, _):
+        responses = signals.expect(phi**2, change), signals.expect(phi, change)
+        return transported(kernel, signals, next_noise, change), responses
+
+    _, slopes = jax.lax.scan(tangent_layer, law, length=_TERMS)
+    change = bent(kernel, signals, next_noise, law)
+    _, (activities, means) = jax.lax.scan(law_layer, change, length=_TERMS)
+    return StationaryLaw(
+        mean=mean,
+        activity=activity,
+        inactive=jnp.sum(masses * (signals.x < 0)),
+        error=jnp.max(jnp.abs(found - expected) / width) + unresolved(grid, law),
+        slope_response=slopes,
+        activity_response=activities,
+        mean_response=means,
+    )
+
+
+def _solve(kernel: Kernel, signals: Signals, next_noise):
+    """The chain's invariant density, by iteration; differentiable as an implicit function."""
+    grid = kernel.grid
+    points, weights = jnp.asarray(grid.points, next_noise.dtype), jnp.asarray(grid.weights, next_noise.dtype)
+    start = jnp.exp(-(points**2) / 2) / np.sqrt(2 * np.pi)
+    tolerance = 64 * jnp.finfo(next_noise.dtype).eps
+
+    def residual(law):
+        # The second term fixes the mass, which the chain conserves.
+        return transported(kernel, signals, next_noise, law) - law + (1 - jnp.sum(weights * law)) * start
+
+    def iterate(step, initial):
+        def unfinished(state):
+            _, change, size, count = state
+            return (change > tolerance * size) & (count < _MOST_STEPS)
+
+        def once(state):
+            value, _, _, count = state
+            change = step(value)
+            size = jnp.sum(weights * jnp.abs(value))
+            return value + change, jnp.sum(weights * jnp.abs(change)), size, count + 1
+
+        infinite = jnp.asarray(jnp.inf, initial.dtype)
+        return jax.lax.while_loop(unfinished, once, (initial, infinite, jnp.ones_like(infinite), 0))[0]
+
+    def solve(f, initial):
+        return iterate(f, initial)
+
+    def neumann(f, target):
+        return iterate(lambda value: f(value) - target, -target)
+
+    def solve_linear(f, target):
+        return jax.lax.custom_linear_solve(f, target, neumann, transpose_solve=neumann)
+
+    return jax.lax.custom_root(residual, start, solve, solve_linear)
+
+
+def growth_rate(weight_var, response):
+    """mu with weight_var sum_k response_k mu^(-k-1) = 1: the growth per layer of what responds so.
+
+    The dominant solution of the recurrence e_{l+1} = weight_var sum_k response_k e_{l-k},
+    the sequence continued geometrically beyond its terms.
+    """
+    dtype = response.dtype
+    first, last = response[-2], response[-1]
+    ratio = jnp.where(first == 0, 0.0, last / jnp.where(first == 0, 1.0, first))
+    ratio = jnp.clip(ratio, -0.999, 0.999)
+    size = response.shape[0]
+
+    def excess(mu):
+        powers = mu ** -(jnp.arange(size, dtype=dtype) + 1)
+        tail = last * powers[-1] * ratio / (mu - ratio)
+        return weight_var * (jnp.sum(response * powers) + tail) - 1
+
+    coefficients = jax.lax.stop_gradient(weight_var * response)
+
+    def recur(history, _):
+        new = jnp.sum(coefficients * history)
+        size_now = jnp.maximum(jnp.max(jnp.abs(history)), jnp.abs(new))
+        history = jnp.concatenate([new[None], history[:-1]]) / jnp.where(size_now == 0, 1.0, size_now)
+        return history, None
+
+    start = jnp.zeros_like(response).at[0].set(1.0)
+    history, _ = jax.lax.scan(recur, start, length=6 * size)
+    mu = jnp.where(history[1] == 0, 0.0, history[0] / jnp.where(history[1] == 0, 1.0, history[1]))
+    known = jnp.isfinite(mu) & (mu != 0)
+    mu = jnp.where(known, mu, 1.0)
+    for _ in range(4):  # Newton's steps; the last carries the derivatives
+        mu = jax.lax.stop_gradient(mu)
+        value, slope = jax.jvp(excess, (mu,), (jnp.ones_like(mu),))
+        mu = mu - value / jax.lax.stop_gradient(jnp.where(slope == 0, 1.0, slope))
+    return jnp.where(known, mu, 0.0)
