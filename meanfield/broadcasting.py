@@ -7,21 +7,23 @@ import jax.numpy as jnp
 import numpy as np
 
 
-def pointwise(fn, layer, *arrays, static=()):
-    """Map ``fn(layer, *scalars, *static)`` over the broadcast of all leaves.
+def pointwise(fn, layer, *arrays, static=(), at_once=None, shared=()):
+    """Map ``fn(layer, *scalars, *shared, *static)`` over the broadcast of the others' leaves.
 
     Leaves that are scalars stay so: what depends on them alone is computed once.
-    ``layer.points_at_once`` bounds the memory.
+    ``at_once`` points, or ``layer.points_at_once``, are treated together, which bounds
+    the memory.
     Compiled; for an activation that closes over a traced value, compiled afresh, for
     in a later call that value would mean nothing.
     """
     trees = (layer, *arrays)
+    limit = at_once or layer.points_at_once
     if layer.activation.traced:
-        return jax.jit(lambda *trees: _pointwise(fn, static, trees))(*trees)
-    return _compiled(fn, static, trees)
+        return jax.jit(lambda *trees: _pointwise(fn, static, limit, trees, shared))(*trees)
+    return _compiled(fn, static, limit, trees, shared)
 
 
-def _pointwise(fn, static, trees):
+def _pointwise(fn, static, limit, trees, shared):
     leaves, treedef = jax.tree.flatten(trees)
     dtype = jnp.result_type(float, *leaves)
     leaves = [jnp.asarray(x, dtype) for x in leaves]
@@ -33,16 +35,16 @@ def _pointwise(fn, static, trees):
         merged = list(leaves)
         for i, value in zip(spread, values, strict=True):
             merged[i] = value
-        return fn(*jax.tree.unflatten(treedef, merged), *static)
+        return fn(*jax.tree.unflatten(treedef, merged), *shared, *static)
 
     if not spread:
         return at_point([])
     flat = [jnp.broadcast_to(leaves[i], shape).ravel() for i in spread]
-    limit = trees[0].points_at_once
     bounded = limit is not None and size > limit
-    many = functools.partial(jax.lax.map, at_point, batch_size=limit) if bounded else jax.vmap(at_point)
+    batch = None if limit == 1 else limit  # a batch of one would still be vectorised
+    many = functools.partial(jax.lax.map, at_point, batch_size=batch) if bounded else jax.vmap(at_point)
     result = many(flat)
     return jax.tree.map(lambda x: x.reshape(shape + x.shape[1:]), result)
 
 
-_compiled = jax.jit(_pointwise, static_argnums=(0, 1))
+_compiled = jax.jit(_pointwise, static_argnums=(0, 1, 2))

@@ -146,7 +146,7 @@ def at_variance(layer, q, status, c0) -> FixedPoint:
     )
     chi_c = jnp.where(identity, chi_1, chi_c)
     status = _checked(layer, q, theta, scale, (chi_1, slope), finite, status)
-    return FixedPoint(value, c, one_minus_c, chi_q, chi_c, chi_1, chi_perp, status, _phase(chi_1))
+    return FixedPoint(value, c, one_minus_c, chi_q, chi_c, chi_1, chi_perp, status, phase_of(chi_1))
 
 
 def _from_the_ends(layer, q, finite, c0, one_minus_c, chi_c, chi_1):
@@ -161,7 +161,8 @@ def _from_the_ends(layer, q, finite, c0, one_minus_c, chi_c, chi_1):
     return one_minus_c, jnp.where(at_one | odd, chi_1, chi_c)
 
 
-def _phase(chi_1):
+def phase_of(chi_1):
+    """``Phase`` from the slope of the c-map at c = 1."""
     tolerance = jnp.finfo(chi_1.dtype).eps ** (2 / 3)
     phase = jnp.where(chi_1 > 1, Phase.CHAOTIC, Phase.ORDERED)
     phase = jnp.where(jnp.abs(chi_1 - 1) <= tolerance, Phase.CRITICAL, phase)

@@ -113,11 +113,11 @@ class DenseLayer:
 
     def limit_at_zero(self) -> "LimitMap":
         """The layer seen by signals of vanishing variance."""
-        return LimitMap.of(self, _pieces_at_zero(self.activation, self.dtype()))
+        return LimitMap.of(self, pieces_at_zero(self.activation, self.dtype()))
 
     def limit_at_infinity(self) -> "LimitMap":
         """The layer seen by signals of unbounded variance."""
-        return LimitMap.of(self, _pieces_at_infinity(self.activation, self.dtype()))
+        return LimitMap.of(self, pieces_at_infinity(self.activation, self.dtype()))
 
 
 @jax.tree_util.register_dataclass
@@ -135,7 +135,8 @@ class Pieces:
     degree: jax.Array
 
 
-def _pieces_at_zero(phi: Activation, dtype) -> Pieces:
+def pieces_at_zero(phi: Activation, dtype) -> Pieces:
+    """What phi looks like to vanishing signals."""
     tiny = jnp.asarray([-1e-30, 1e-30], dtype)
     ones = jnp.ones_like(tiny)
     slope_of = lambda x: jax.jvp(phi, (x,), (ones,))[1]  # noqa: E731
@@ -149,7 +150,8 @@ def _pieces_at_zero(phi: Activation, dtype) -> Pieces:
     return Pieces(left, right, degree)
 
 
-def _pieces_at_infinity(phi: Activation, dtype) -> Pieces:
+def pieces_at_infinity(phi: Activation, dtype) -> Pieces:
+    """What phi looks like to unbounded signals."""
     far = jnp.asarray([-1e15, 1e15], dtype)
     value, slope = jax.jvp(phi, (far,), (jnp.ones_like(far),))
     # Proportionality is tested from the value, whose ratio keeps a lower term.

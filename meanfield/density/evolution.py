@@ -80,19 +80,18 @@ def density_evolution(activation, prior=None, *, q0=1.0, depth=50, step=STEP) ->
     layer = AsymmetricLayer.of(activation, prior)
     depth = validation.count("depth", depth, low=0)
     q0 = validation.real("q0", q0, low=0.0, low_open=True)
-    kernel_of(layer.prior.special_weight, float(step))  # outside the trace: it is computed once
-    result = pointwise(_evolve, layer, q0, static=(depth, float(step)))
+    kernel = kernel_of(layer.prior.special_weight, float(step))
+    result = pointwise(_evolve, layer, q0, shared=(kernel,), static=(depth,))
     layers_first = {
         name: jnp.moveaxis(value, -1, 0) for name, value in vars(result).items() if name != "law"
     }
     return DensityEvolution(**layers_first, law=result.law)
 
 
-def _evolve(layer: AsymmetricLayer, q0, depth: int, step: float) -> DensityEvolution:
+def _evolve(layer: AsymmetricLayer, q0, kernel: Kernel, depth: int) -> DensityEvolution:
     valid = layer.is_valid() & (q0 > 0)
     layer = layer.guarded(valid)
     q0 = jnp.where(valid, q0, 1.0)
-    kernel = kernel_of(layer.prior.special_weight, step)
     points = jnp.asarray(kernel.grid.points, q0.dtype)
     start = jnp.exp(-(points**2) / 2) / np.sqrt(2 * np.pi)
     one = jnp.ones_like(q0)
@@ -110,6 +109,12 @@ def _evolve(layer: AsymmetricLayer, q0, depth: int, step: float) -> DensityEvolu
     law = Law(last.noise * points, last.law / last.noise, last.law * jnp.asarray(kernel.grid.weights))
     law = jax.tree.map(lambda x: jnp.where(valid, x, jnp.nan).astype(q0.dtype), law)
     return DensityEvolution(**fields, law=law)
+
+
+def noise_after(layer: AsymmetricLayer, q0, kernel: Kernel, depth: int):
+    """(noise s, second moment q) of a signal ``depth`` layers after a Gaussian of variance q0."""
+    result = _evolve(layer, q0, kernel, depth)
+    return jnp.sqrt(result.noise_var[-1]), result.q[-1]
 
 
 @jax.tree_util.register_dataclass

@@ -8,6 +8,7 @@ activation, so it is computed once for a law of B, and a layer costs three spars
 interpolations and one product with a matrix.
 """
 
+import dataclasses
 import functools
 from dataclasses import dataclass
 
@@ -84,22 +85,25 @@ def _legendre(t):
     return jnp.stack(rows, axis=-1)
 
 
+@jax.tree_util.register_dataclass
 @dataclass(frozen=True, eq=False)
 class Kernel:
     """What one layer does to a law on a grid, for one law of the special weight.
+
+    A pytree, so that compiled functions take its large tables as arguments.
 
     plain, squared, bent: Legendre coefficients in a of E_B N(x - B a), E_B B^2 N(x - B a)
     and E_B N''(x - B a) / 2, arrays (points, panels * NODES). scale: the panels in a
     are the grid's, divided by it. mean, square: E B and E B^2.
     """
 
-    grid: Grid
     plain: np.ndarray
     squared: np.ndarray
     bent: np.ndarray
     scale: float
     mean: float
     square: float
+    grid: Grid = dataclasses.field(metadata={"static": True})
 
 
 @functools.lru_cache(maxsize=16)
@@ -110,7 +114,7 @@ def kernel_of(law: SpecialWeight, step: float) -> Kernel:
     scale = max(1.0, float(nodes.max()))
     a = grid.points[len(grid.points) // 2 :] / scale
     tables = [_both_signs(grid, values) for values in _kernel_values(law, grid.points, a, scale)]
-    return Kernel(grid, *tables, scale, law.moment(1), law.moment(2))
+    return Kernel(*tables, scale, law.moment(1), law.moment(2), grid)
 
 
 def _both_signs(grid: Grid, values: np.ndarray) -> np.ndarray:

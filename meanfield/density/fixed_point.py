@@ -1,0 +1,352 @@
+"""Fixed points under an asymmetric prior: the law that deep layers approach."""
+
+import collections
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from meanfield import validation
+from meanfield.activation import Activation
+from meanfield.broadcasting import pointwise
+from meanfield.density.evolution import STEP, noise_after
+from meanfield.density.families import (
+    Family,
+    family_by_growth,
+    family_by_noise,
+    family_of_pieces,
+    pieces_activation,
+)
+from meanfield.density.grid import kernel_of
+from meanfield.density.layer import AsymmetricLayer
+from meanfield.density.pairs import settled_pair
+from meanfield.density.stationary import growth_rate
+from meanfield.dual import LinearPieces, dual_of
+from meanfield.fixedpoint import FixedPoint, phase_of
+from meanfield.layers import Pieces, pieces_at_infinity, pieces_at_zero
+from meanfield.status import Phase, Status
+
+PARTICLES = 1 << 15
+_START_LAYERS = 32
+_FAR = 40.0  # octaves that the search goes beyond a family's panels
+_INACCURATE = 1e-7
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, eq=False)
+class AsymmetricFixedPoint(FixedPoint):
+    r"""Where two signals end up under an asymmetric prior; all leaves of one shape.
+
+    As ``FixedPoint``, where q is the second moment E h^2, c the uncentred correlation
+    E h1 h2 / q, chi_q the growth of a small change of the law (or the gain of an
+    unbounded or vanishing signal), chi_perp that of a transverse perturbation's
+    squared norm, and chi_1 = chi_perp over the growth of q. These are deterministic, good to 1e-8.
+
+    Where chi_1 > 1, c and chi_c are sampled: c_error and chi_c_error are their standard
+    errors (0 where c = 1).
+
+    mean: E h. noise_var: variance of the Gaussian part of h. inactive: P(h <= 0). For
+    an unbounded or vanishing signal mean is E h / sqrt(E h^2) and noise_var the Gaussian part's share of q.
+    """
+
+    mean: Float[Array, "..."]
+    noise_var: Float[Array, "..."]
+    inactive: Float[Array, "..."]
+    c_error: Float[Array, "..."]
+    chi_c_error: Float[Array, "..."]
+
+
+def fixed_point(
+    activation, prior=None, *, q0=1.0, c0=0.0, particles=PARTICLES, seed=0
+) -> AsymmetricFixedPoint:
+    """The law that signals of variance q0 and correlation c0 approach under an asymmetric prior.
+
+    activation, prior: as for ``density_evolution``; prior, q0 and c0 broadcast.
+    particles: size of the population that samples c where chi_1 > 1; seed: of its numbers.
+
+    Raises TypeError or ValueError for arguments wrong before tracing.
+    Source: THEORY section 8; the method is that of ``meanfield.density.stationary``.
+    """
+    layer = AsymmetricLayer.of(activation, prior)
+    q0 = validation.real("q0", q0, low=0.0, low_open=True)
+    c0 = validation.real("c0", c0, low=-1.0, high=1.0)
+    static = (validation.count("particles", particles, low=1000), validation.count("seed", seed, low=0))
+    families, kernel = families_of(layer), kernel_of(layer.prior.special_weight, STEP)
+    point = pointwise(_settled_law, layer, q0, c0, shared=(families, kernel))
+    if not validation.is_traced(point) and not np.any(parting(point, c0)):
+        return point
+    return pointwise(_with_pairs, layer, point, c0, shared=(families,), static=static, at_once=1)
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, eq=False)
+class Families:
+    """The laws that a layer's signals can settle in: at a noise level, or shrinking, or growing."""
+
+    settled: Family
+    shrinking: Family
+    growing: Family
+    zero: Pieces
+    infinity: Pieces
+
+
+def families_of(layer: AsymmetricLayer) -> Families:
+    """The families of a layer, in float64 and kept for the process if nothing is traced."""
+    activation = layer.activation
+    kernel = kernel_of(layer.prior.special_weight, STEP)
+    if activation.traced or validation.is_traced(activation):
+        return _families(kernel, activation, family_by_noise, family_of_pieces, family_by_growth)
+    with jax.enable_x64(True), jax.ensure_compile_time_eval():
+        builders = (_kept(build, layer.prior.special_weight) for build in _BUILDERS)
+        return _families(kernel, activation, *builders)
+
+
+def _families(kernel, activation, by_noise, of_pieces, by_growth) -> Families:
+    dtype = jnp.result_type(float, *activation.params)
+    pieces = dual_of(activation)
+    if isinstance(pieces, LinearPieces):
+        settled = of_pieces(kernel, pieces.left, pieces.right)
+    else:
+        settled = by_noise(kernel, activation)
+    zero, infinity = pieces_at_zero(activation, dtype), pieces_at_infinity(activation, dtype)
+    shrinking, growing = (by_growth(kernel, *_slopes(pieces)) for pieces in (zero, infinity))
+    return Families(settled, shrinking, growing, zero, infinity)
+
+
+def _slopes(pieces: Pieces):
+    """Slopes on which a family can be built, whatever phi is."""
+    usable = pieces.degree == 1
+    return jnp.where(usable, pieces.left, 0.0), jnp.where(usable, pieces.right, 1.0)
+
+
+_MOST_KEPT = 32
+_kept_families: collections.OrderedDict = collections.OrderedDict()
+_BUILDERS = (jax.jit(family_by_noise), jax.jit(family_of_pieces), jax.jit(family_by_growth))
+
+
+def _kept(build, law):
+    """``build`` for the kernel of ``law``, with its results kept for the process."""
+
+    def kept(*arguments):
+        leaves, structure = jax.tree.flatten(arguments)
+        numbers = tuple(np.asarray(x).tobytes() for x in leaves if np.ndim(x) == 0)
+        key = (build, law, structure, numbers)  # the kernel's tables follow from the law
+        if key not in _kept_families:
+            _kept_families[key] = jax.tree.map(np.asarray, build(*arguments))
+            while len(_kept_families) > _MOST_KEPT:
+                _kept_families.popitem(last=False)
+        _kept_families.move_to_end(key)
+        return _kept_families[key]
+
+    return kept
+
+
+def _settled_law(layer, q0, c0, families, kernel) -> AsymmetricFixedPoint:
+    valid = layer.is_valid() & jnp.isfinite(q0) & (q0 > 0) & (jnp.abs(c0) <= 1)
+    layer = layer.guarded(valid)
+    q0, c0 = jnp.where(valid, q0, 1.0), jnp.where(valid, c0, 0.0)
+    noise, q_start = noise_after(layer, q0, kernel, _START_LAYERS)
+    return settled_law(layer, families, jnp.log2(noise), q_start, c0, valid)
+
+
+def settled_law(layer, families, start, q_start, c0, valid) -> AsymmetricFixedPoint:
+    """All that is deterministic, from log2 of the noise after some layers; c is NaN where sampled."""
+    families = jax.tree.map(lambda x: jnp.asarray(x).astype(start.dtype), families)
+    t, direction = search(layer, families, start)
+    point = at_noise(layer, families, t, direction, q_start)
+    undefined = jnp.isnan(point.chi_1) | _is_frozen(families, point) | parting(point, c0)
+    blank = lambda x: jnp.where(undefined, jnp.nan, x)  # noqa: E731
+    gap = blank(jnp.zeros_like(point.q))
+    fields = dict(c=1 - gap, one_minus_c=gap, chi_c=blank(point.chi_1), c_error=gap, chi_c_error=gap)
+    return masked(point, valid, fields)
+
+
+def parting(point: AsymmetricFixedPoint, c0):
+    """Where nearby signals part, so that their correlation is below 1 and must be sampled."""
+    return (point.phase == Phase.CHAOTIC) & (c0 != 1)
+
+
+def _is_frozen(families, point):
+    """Where a decaying or growing signal sees a linear phi, which leaves c as it was."""
+    pieces = _far_pieces(families, point)
+    return ~_is_finite(point) & (pieces.left == pieces.right)
+
+
+def _is_finite(point):
+    return (point.status != Status.UNBOUNDED) & (point.status != Status.VANISHING)
+
+
+def _far_pieces(families, point) -> Pieces:
+    up = point.status == Status.UNBOUNDED
+    return jax.tree.map(lambda a, b: jnp.where(up, a, b), families.infinity, families.zero)
+
+
+def search(layer: AsymmetricLayer, families: Families, start):
+    """(t, direction): log2 of the noise of the fixed point approached from ``start``.
+
+    direction is 0 for a finite one, 1 and -1 where the signal grows or decays for ever, and 2
+    where every noise level is a fixed point.
+    """
+    prior, family = layer.prior, families.settled
+    dtype = start.dtype
+
+    def growth(t, spend):
+        return jnp.log(prior.weight_var * jnp.exp(spend) + prior.bias_var * 4.0**-t)
+
+    at = lambda t: growth(t, family.spend(t, prior.anticorrelation))  # noqa: E731
+    nodes, spend = family.nodes.ravel(), family.spend_at_nodes(prior.anticorrelation).ravel()
+    far = jnp.linspace(0, _FAR, 81, dtype=dtype)[1:]
+    outer = [nodes[0] - far[::-1], nodes[-1] + far]
+    t = jnp.concatenate([outer[0], nodes, outer[1]])
+    low, high = (growth(x, jax.vmap(lambda y: family.spend(y, prior.anticorrelation))(x)) for x in outer)
+    values = jnp.concatenate([low, growth(nodes, spend), high])
+
+    start = jnp.clip(jnp.nan_to_num(start, nan=0.0, posinf=1e3, neginf=-1e3), t[0], t[-1])
+    rising = at(start) > 0
+    # The next zero that the noise level moves to: from growth above 1 to below, upwards.
+    falls = (values[:-1] > 0) & (values[1:] <= 0)
+    index = jnp.arange(falls.shape[0])
+    above, below = falls & (t[1:] > start), falls & (t[:-1] <= start)
+    first = jnp.where(rising, jnp.argmax(above), jnp.max(jnp.where(below, index, 0)))
+    found = jnp.where(rising, jnp.any(above), jnp.any(below))
+
+    def halve(bracket, _):
+        low, high = bracket
+        middle = (low + high) / 2
+        up = at(middle) > 0
+        return (jnp.where(up, middle, low), jnp.where(up, high, middle)), None
+
+    safe = jnp.where(found, first, 0)
+    (low, high), _ = jax.lax.scan(halve, jax.lax.stop_gradient((t[safe], t[safe + 1])), length=60)
+    root = jax.lax.stop_gradient((low + high) / 2)
+    value, slope = jax.jvp(at, (root,), (jnp.ones_like(root),))
+    root = root - value / jax.lax.stop_gradient(jnp.where(slope == 0, 1.0, slope))
+    level = jnp.finfo(dtype).eps ** 0.5
+    marginal = (prior.bias_var == 0) & jnp.all(jnp.abs(values) <= level)
+    direction = jnp.where(marginal, 2, jnp.where(found, 0, jnp.where(rising, 1, -1)))
+    return jnp.where(direction == 0, root, start), direction
+
+
+def limiting_growth(layer: AsymmetricLayer, family: Family):
+    """log2 g of the law that an unbounded or vanishing signal keeps, s' = s/g."""
+    log_weight = jnp.log(layer.prior.weight_var)
+    excess = lambda u: log_weight + family.spend(u, layer.prior.anticorrelation)  # noqa: E731
+
+    def halve(bracket, _):
+        low, high = bracket
+        middle = (low + high) / 2
+        up = excess(middle) > 0
+        return (jnp.where(up, low, middle), jnp.where(up, middle, high)), None
+
+    ends = family.nodes[0, 0] - _FAR, family.nodes[-1, -1] + 1.0
+    (low, high), _ = jax.lax.scan(halve, jax.lax.stop_gradient(ends), length=60)
+    root = jax.lax.stop_gradient((low + high) / 2)
+    value, slope = jax.jvp(excess, (root,), (jnp.ones_like(root),))
+    return root - value / jax.lax.stop_gradient(jnp.where(slope == 0, 1.0, slope))
+
+
+def at_noise(layer, families: Families, t, direction, q_start) -> AsymmetricFixedPoint:
+    """Everything deterministic at the fixed point that ``search`` found."""
+    prior = layer.prior
+    first_moment, square = (prior.special_weight.moment(k) for k in (1, 2))
+    finite = (direction == 0) | (direction == 2)
+    up = direction == 1
+    law, _, _ = families.settled.at(jnp.where(finite, t, 0.0))
+    noise_var = 4.0 ** jnp.where(finite, t, 0.0)
+
+    far = jax.tree.map(lambda a, b: jnp.where(up, a, b), families.growing, families.shrinking)
+    pieces = jax.tree.map(lambda a, b: jnp.where(up, a, b), families.infinity, families.zero)
+    u = limiting_growth(layer, far)
+    far_law, _, _ = far.at(u)
+    gain = 4.0**-u
+    resolved = u <= far.nodes[-1, -1]
+    known = pieces.degree == 1
+
+    width = square * law.activity + 1  # q in units of the noise
+    far_width = square * far_law.activity + 1
+    chosen = jax.tree.map(lambda a, b: jnp.where(finite, a, b), law, far_law)
+    chi_perp = growth_rate(prior.weight_var, chosen.slope_response)
+    response = law.activity_response - 2 * prior.anticorrelation * law.mean * law.mean_response
+    chi_q = jnp.where(finite, growth_rate(prior.weight_var, response), gain)
+    chi_q = jnp.where(direction == 2, 1.0, chi_q)
+    chi_1 = chi_perp / jnp.where(finite, 1.0, gain)
+
+    status = jnp.select(
+        [direction == 2, up, direction == -1, jnp.abs(chi_q) > 1],
+        [Status.MARGINAL, Status.UNBOUNDED, Status.VANISHING, Status.UNSTABLE],
+        Status.CONVERGED,
+    )
+    tolerance = max(_INACCURATE, float(jnp.finfo(t.dtype).eps) ** 0.5)
+    inaccurate = jnp.where(finite, law.error > tolerance, known & ((far_law.error > tolerance) | ~resolved))
+    status = jnp.where(inaccurate, Status.INACCURATE, status)
+
+    settle = lambda here, there: jnp.where(finite, here, jnp.where(known, there, jnp.nan))  # noqa: E731
+    q = jnp.where(direction == 2, q_start, jnp.where(finite, noise_var * width, jnp.where(up, jnp.inf, 0.0)))
+    noise_var = jnp.where(direction == 2, q_start / width, noise_var)
+    chi_1 = settle(chi_1, chi_1)
+    blank = jnp.full_like(q, jnp.nan)
+    return AsymmetricFixedPoint(
+        q=q,
+        c=blank,
+        one_minus_c=blank,
+        chi_q=settle(chi_q, chi_q),
+        chi_c=blank,
+        chi_1=chi_1,
+        chi_perp=settle(chi_perp, chi_perp),
+        status=status,
+        phase=phase_of(chi_1),
+        mean=settle(jnp.sqrt(noise_var) * first_moment * law.mean, first_moment * far_law.mean / jnp.sqrt(far_width)),
+        noise_var=settle(noise_var, 1 / far_width),
+        inactive=settle(law.inactive, far_law.inactive),
+        c_error=blank,
+        chi_c_error=blank,
+    )
+
+
+def _with_pairs(layer, point, c0, families, particles: int, seed: int) -> AsymmetricFixedPoint:
+    """c and chi_c sampled where signals part."""
+    families = jax.tree.map(lambda x: jnp.asarray(x).astype(point.q.dtype), families)
+    sample = parting(point, c0) & jnp.isfinite(point.chi_1) & ~_is_frozen(families, point)
+    finite, pieces = _is_finite(point), _far_pieces(families, point)
+    # A growing or decaying signal is followed in units of its own size.
+    scale = 1 / jnp.sqrt(jnp.where(finite | ~sample, 1.0, point.chi_q))
+    activation = _settled_activation(layer.activation, finite, scale * pieces.left, scale * pieces.right)
+    p = layer.guarded(sample).prior
+    leaves = (p.weight_var, jnp.where(finite, p.bias_var, 0.0), p.anticorrelation)
+    settled = AsymmetricLayer(activation, jax.tree.unflatten(jax.tree.structure(p), leaves))
+    q = jnp.where(finite & sample, point.q, 1.0)
+
+    def sampled(_):
+        gap, gap_error, chi_c, chi_c_error, steady = settled_pair(settled, q, c0, particles, seed)
+        fields = dict(c=1 - gap, one_minus_c=gap, chi_c=chi_c, c_error=gap_error, chi_c_error=chi_c_error)
+        return fields, steady
+
+    def known(_):
+        names = ("c", "one_minus_c", "chi_c", "c_error", "chi_c_error")
+        return {name: getattr(point, name) for name in names}, jnp.asarray(True)
+
+    fields, steady = jax.lax.cond(sample, sampled, known, None)
+    wandering = (point.status == Status.CONVERGED) & ~steady
+    fields |= {"status": jnp.where(wandering, Status.MAX_STEPS, point.status)}
+    return masked(point, True, fields)
+
+
+def _settled_activation(activation: Activation, finite, left, right) -> Activation:
+    """phi where the signal settles, and its rescaled pieces where it grows or decays for ever."""
+    pieces = pieces_activation(left, right)
+
+    def blended(x, finite, left, right, *params):
+        return jnp.where(finite, activation.fn(x, *params), pieces.fn(x, left, right))
+
+    return Activation._built_in("settled", blended, (), (finite, left, right, *activation.params))
+
+
+def masked(point: AsymmetricFixedPoint, valid, changes) -> AsymmetricFixedPoint:
+    """With some fields changed; NaN and INVALID where a parameter is outside its domain."""
+    codes = {"status": Status.INVALID, "phase": Phase.UNDEFINED}
+    fields = vars(point) | changes
+    fields = {name: jnp.where(valid, value, codes.get(name, jnp.nan)) for name, value in fields.items()}
+    fields |= {name: fields[name].astype(jnp.int32) for name in codes}
+    return AsymmetricFixedPoint(**fields)
