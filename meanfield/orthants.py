@@ -1,12 +1,14 @@
 """The probability that equally correlated Gaussians are all negative."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import log_ndtr
 from jaxtyping import Array, Float
 
-_LOG_SQRT_2PI = float(np.log(2 * np.pi) / 2)
+_LOG_SQRT_2PI = math.log(2 * math.pi) / 2
 _AT_ONCE = 1 << 14  # points; each needs a grid of a few hundred
 _NEWTON_STEPS = 32
 _PER_WIDTH = 4  # grid points in one standard deviation of the integrand's peak
@@ -15,16 +17,15 @@ _PER_WIDTH = 4  # grid points in one standard deviation of the integrand's peak
 def log_orthant_probability(n, c) -> Float[Array, "..."]:
     r"""log P(h_1 <= 0, ..., h_n <= 0) for standard Gaussians with Cov(h_i, h_j) = c.
 
-    n: a whole number of at least 1. c: -1/(n-1) <= c <= 1. Numbers or arrays that
-    broadcast, also traced. Dimensionless; nothing is raised: the result is NaN where c
-    is out of range, and -inf at c = -1/(n-1), where the probability is 0.
+    n: a whole number of at least 1. c: at least -1/(n-1), at most 1. Numbers or arrays
+    that broadcast, also traced. Dimensionless; nothing is raised: the result is NaN
+    where c is out of range, and -inf at c = -1/(n-1), where the probability is 0.
 
-    The relative error of the probability is about n times the rounding error of the
-    precision, also where the probability itself is too small for it. Close to
-    c = -1/(n-1) the rounding of c itself counts: with d = 1 + (n-1) c the probability
-    varies as d^(n/2), so that the relative error is of order n eps / d.
+    The relative error of the probability is a few n times the rounding error of the
+    precision, however small the probability. Close to c = -1/(n-1) the rounding of c
+    itself says more: with d = 1 + (n-1) c it changes the probability by about n eps / d.
 
-    Derivatives of any order may be taken with respect to c, not n. The first is
+    Derivatives of any order may be taken with respect to c, but not n. The first is
     infinite at both ends.
 
     Source: for c > 0, P = E Phi(k z)^n with k^2 = c/(1-c) (Dunnett & Sobel, Biometrika
@@ -32,7 +33,7 @@ def log_orthant_probability(n, c) -> Float[Array, "..."]:
     c < 0 the same with imaginary k, on a contour through the saddle point. Derivatives:
     Plackett, Biometrika 41, 1954.
     """
-    dtype = jnp.promote_types(jnp.result_type(float, n, c), jnp.float32)
+    dtype = jnp.promote_types(jnp.result_type(1.0, n, c), jnp.float32)
     n, c = jnp.broadcast_arrays(jnp.asarray(n, dtype), jnp.asarray(c, dtype))
     return _log_probability(jax.lax.stop_gradient(n), c)
 
@@ -62,45 +63,44 @@ def _plackett(primals, tangents):
 
 
 def _on_grids(n, c):
-    end = -1 / jnp.maximum(n - 1, 0)
-    positive = _positive(n, jnp.clip(c, 0, 1))
-    negative = _negative(n, jnp.where((c < 0) & (c > end), c, end / 2))
-    value = jnp.where(c < 0, negative, positive)
+    end = _end(n)
+    inside = jnp.where((c > end) & (c < 0), c, jnp.maximum(end, -1) / 2)
+    value = jnp.where(c < 0, _negative(n, inside), _positive(n, jnp.clip(c, 0, 1)))
     value = jnp.where(c == end, -jnp.inf, value)
-    value = jnp.where(n <= 1, -n * jnp.log(2.0), value)
+    value = jnp.where(n <= 1, -n * math.log(2), value)
     return jnp.where((c >= end) & (c <= 1), value, jnp.nan)
 
 
 def _positive(n, c):
-    """Up to c = 1/2 over what the Gaussians share, beyond it over the largest of what they do not."""
+    """Up to c = 1/2 over the shared Gaussian, beyond over the largest of n independent ones."""
     shared = c <= 0.5
-    small = jnp.sqrt(jnp.where(shared, c, 1 - c) / jnp.where(shared, 1 - c, c))
-    k, k_max = jnp.where(shared, small, 1), jnp.where(shared, 0, small)
+    ratio = jnp.sqrt(jnp.where(shared, c, 1 - c) / jnp.where(shared, 1 - c, c))
+    k, k_max = jnp.where(shared, ratio, 1), jnp.where(shared, 0, ratio)
     power = jnp.where(shared, n, n - 1)
 
     def log_integrand(t):
-        return -(t**2) / 2 + power * log_ndtr(k * t) + jnp.where(shared, 0, log_ndtr(-k_max * t))
+        # At k_max = 0 the last term is a constant, log(1/2).
+        return -(t**2) / 2 + power * log_ndtr(k * t) + log_ndtr(-k_max * t)
 
     def newton(_, t):
-        return t - _slope(t, power, k, k_max, shared) / _curvature(t, power, k, k_max, shared)
+        return t - _slope(t, power, k, k_max) / _curvature(t, power, k, k_max)
 
     mode = jax.lax.fori_loop(0, _NEWTON_STEPS, newton, jnp.zeros_like(c))
-    width = 1 / jnp.sqrt(-_curvature(mode, power, k, k_max, shared))
-    # To the left the integrand falls like a Gaussian or faster, to the right at least exponentially.
-    steps = np.arange(-10 * _PER_WIDTH, 44 * _PER_WIDTH + 1) / _PER_WIDTH
+    width = 1 / jnp.sqrt(-_curvature(mode, power, k, k_max))
+    # The integrand falls like a Gaussian or faster to the left, exponentially or faster to the right.
+    t = mode + width * _grid(-10, 44, mode)
     top = log_integrand(mode)
-    total = jnp.sum(_over_grid(lambda t: jnp.exp(log_integrand(t) - top), mode, width, steps), axis=0)
-    return top + jnp.log(total * width / _PER_WIDTH) - _LOG_SQRT_2PI + jnp.where(shared, 0, jnp.log(n))
+    total = jnp.sum(jnp.exp(log_integrand(t) - top), axis=0)
+    constant = jnp.where(shared, math.log(2), jnp.log(n)) - _LOG_SQRT_2PI
+    return top + jnp.log(total * width / _PER_WIDTH) + constant
 
 
-def _slope(t, power, k, k_max, shared):
-    return -t + power * k * _hazard(-k * t) - jnp.where(shared, 0, k_max * _hazard(k_max * t))
+def _slope(t, power, k, k_max):
+    return -t + power * k * _hazard(-k * t) - k_max * _hazard(k_max * t)
 
 
-def _curvature(t, power, k, k_max, shared):
-    low, high = -k * t, k_max * t
-    bend = power * k**2 * _hazard_slope(low) + jnp.where(shared, 0, k_max**2 * _hazard_slope(high))
-    return -1 - bend
+def _curvature(t, power, k, k_max):
+    return -1 - power * k**2 * _hazard_slope(-k * t) - k_max**2 * _hazard_slope(k_max * t)
 
 
 def _hazard(x):
@@ -113,30 +113,55 @@ def _hazard_slope(x):
     return hazard * (hazard - x)
 
 
-def _over_grid(fn, centre, width, steps):
-    """fn at centre + width * steps, the steps along a new first axis."""
-    steps = jnp.asarray(steps, centre.dtype).reshape(-1, *(1,) * centre.ndim)
-    return fn(centre + width * steps)
-
-
 def _negative(n, c):
-    """E Phi(i k v)^n over v, on the line i v - x: at its saddle x the integrand hardly oscillates.
+    """E Phi(i k v)^n over v, on the line i v - x: at the saddle point x little cancels.
 
     With Phi(z) = exp(-z^2/2) erfcx(-z/sqrt 2) / 2 the Gaussian factors combine to
-    exp(room z^2 / 2), and what remains is well scaled up to the singular end, room = 0.
+    exp(room z^2 / 2), well scaled up to the end of the range, where room = 0.
     """
-    end = -1 / jnp.maximum(n - 1, 0)
+    room = _room(n, c)
     k = jnp.sqrt(-c / (1 - c))
-    room = jnp.where(n > 1, (n - 1) * (c - end), 1) / (1 - c)
+
+    def curvature(x):
+        return room + n * k**2 * _excess_hazard(k * x) / jnp.sqrt((k * x) ** 2 + 8)
 
     def newton(_, x):
-        slope = room * x - n * k * (_hazard(k * x) - k * x)
-        return x - slope / (room + n * k**2 * (1 - _hazard_slope(k * x)))
+        return x - (room * x - n * k * _excess_hazard(k * x)) / curvature(x)
 
-    # A lower bound of the saddle, as hazard(x) >= (3 x + sqrt(x^2 + 8)) / 4 (Sampford).
+    def log_integrand(z):
+        return room * z**2 / 2 + n * jnp.log(_erfcx(-k * z / math.sqrt(2)) / 2)
+
+    # The saddle point if Sampford's bound were the hazard.
     reach = 2 * n * k / room
-    saddle = jax.lax.fori_loop(0, 4, newton, reach / jnp.sqrt(8 + 2 * k * reach))
-    ...
+    saddle = jax.lax.fori_loop(0, 6, newton, reach / jnp.sqrt(8 + 2 * k * reach))
+    width = 1 / jnp.sqrt(curvature(saddle))
+    top = log_integrand(jax.lax.complex(-saddle, jnp.zeros_like(saddle))).real
+    # The modulus falls at least like a Gaussian of room, and room width^2 >= 1/2.
+    v = width * _grid(-14, 14, width)
+    z = jax.lax.complex(jnp.broadcast_to(-saddle, v.shape), v)
+    total = jnp.sum(jnp.exp(log_integrand(z) - top).real, axis=0)
+    return top + jnp.log(total * width / _PER_WIDTH) - _LOG_SQRT_2PI
+
+
+def _room(n, c):
+    """(1 + (n-1) c) / (1-c), without error beyond that of c."""
+    return jnp.where(n > 1, (n - 1) * (c - _end(n)), 1) / (1 - c)
+
+
+def _end(n):
+    """The smallest correlation there is."""
+    return -1 / jnp.maximum(n - 1, 0)
+
+
+def _excess_hazard(x):
+    """hazard(x) - x for x >= 0; where this cancels, Sampford's lower bound, by then good to 2e-4."""
+    return jnp.where(x < 10, _hazard(jnp.minimum(x, 10)) - x, 2 / (x + jnp.sqrt(x**2 + 8)))
+
+
+def _grid(low, high, like):
+    """Points from ``low`` to ``high`` along a new first axis."""
+    steps = np.arange(low * _PER_WIDTH, high * _PER_WIDTH + 1) / _PER_WIDTH
+    return jnp.asarray(steps, like.dtype).reshape(-1, *(1,) * like.ndim)
 
 
 def _erfcx(u):
@@ -147,5 +172,17 @@ def _erfcx(u):
     ratio = (_SCALE - u) / (_SCALE + u)
     total = jnp.zeros_like(u)
     for coefficient in _COEFFICIENTS[::-1]:
-        total = total * ratio + coefficient
-    return (2 * total / (_SCALE + u) + 1 / np.sqrt(np.pi)) / (_SCALE + u)
+        total = total * ratio + float(coefficient)
+    return (2 * total / (_SCALE + u) + 1 / math.sqrt(math.pi)) / (_SCALE + u)
+
+
+def _weideman(terms: int):
+    """Scale and Fourier coefficients of exp(-t^2) (scale^2 + t^2) at t = scale tan(angle / 2)."""
+    scale = math.sqrt(terms / math.sqrt(2))
+    angle = np.pi * np.arange(1 - 2 * terms, 2 * terms) / (2 * terms)
+    t = scale * np.tan(angle / 2)
+    cosines = np.cos(np.arange(1, terms + 1)[:, None] * angle)
+    return scale, cosines @ (np.exp(-(t**2)) * (scale**2 + t**2)) / (4 * terms)
+
+
+_SCALE, _COEFFICIENTS = _weideman(40)

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from meanfield import validation
-from meanfield.special_weights import Beta, SpecialWeight, as_special_weight
+from meanfield.special_weights import Beta, as_special_weight
 
-
+RAI_WEIGHT = Beta(2.0, 1.0)
 _PARAMETERS = ("weight_var", "bias_var", "anticorrelation")
 
 
@@ -120,7 +120,7 @@ class AsymmetricPrior(_CorrelatedRows):
     THEORY section 8.
     """
 
-    special_weight: SpecialWeight = Beta(2.0, 1.0)
+    special_weight: Any = RAI_WEIGHT
 
     def __post_init__(self):
         super().__post_init__()
@@ -136,7 +136,9 @@ class AsymmetricPrior(_CorrelatedRows):
         return cls(0.6007**2, 0.0, anticorrelation)
 
     @classmethod
-    def unit_gain(cls, anticorrelation=0.0, activation="relu", special_weight=None) -> "AsymmetricPrior":
+    def unit_gain(
+        cls, anticorrelation=0.0, activation="relu", special_weight=RAI_WEIGHT
+    ) -> "AsymmetricPrior":
         """The prior without bias under which the second moment of signals stays as it is.
 
         activation: piecewise linear with one kink at 0 (ReLU, leaky ReLU, ...): for others the gain
@@ -149,7 +151,7 @@ class AsymmetricPrior(_CorrelatedRows):
         """
         from meanfield.density.gain import unit_gain_weight_var
 
-        law = as_special_weight(Beta(2.0, 1.0) if special_weight is None else special_weight)
+        law = as_special_weight(special_weight)
         weight_var = unit_gain_weight_var(activation, anticorrelation, law)
         return cls(weight_var, 0.0, anticorrelation, law)
 

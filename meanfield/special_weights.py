@@ -94,16 +94,22 @@ class FromQuantile(SpecialWeight):
     fn: Callable[[Array], Array]
 
     def __post_init__(self):
-        probes = np.concatenate([2.0 ** -np.arange(50, 1, -1), np.linspace(0.25, 0.75, 65), 1 - 2.0 ** -np.arange(2, 50)])
+        probes = np.concatenate(
+            [2.0 ** -np.arange(50, 1, -1), np.linspace(0.25, 0.75, 65), 1 - 2.0 ** -np.arange(2, 50)]
+        )
         try:
             with jax.enable_x64(True):
                 values = np.asarray(self.fn(jnp.asarray(probes)))
         except Exception as error:
             raise TypeError(f"the quantile function cannot be evaluated on an array: {error}") from error
         if values.shape != probes.shape:
-            raise TypeError(f"the quantile function must be elementwise: {probes.shape} became {values.shape}")
+            raise TypeError(
+                f"the quantile function must be elementwise: {probes.shape} became {values.shape}"
+            )
         if not np.all(np.isfinite(values)) or np.any(values < 0):
-            raise ValueError("the quantile function of a special weight must be finite and at least 0 on (0, 1)")
+            raise ValueError(
+                "the quantile function of a special weight must be finite and at least 0 on (0, 1)"
+            )
         if np.any(np.diff(values) < -1e-12 * np.max(values)):
             raise ValueError("a quantile function must not decrease")
 
@@ -122,7 +128,7 @@ def as_special_weight(law) -> SpecialWeight:
     if isinstance(law, SpecialWeight):
         return law
     if isinstance(law, numbers.Real) and not isinstance(law, bool):
-        return Constant(law)
+        return Constant(float(law))
     if callable(law) and not isinstance(law, type):
         return FromQuantile(law)
     raise TypeError(

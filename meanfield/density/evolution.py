@@ -8,7 +8,6 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from meanfield import validation
-from meanfield.activations import as_activation
 from meanfield.broadcasting import pointwise
 from meanfield.density.channel import Signals, transported, transported_tangent, unresolved
 from meanfield.density.grid import Kernel, kernel_of
@@ -82,9 +81,7 @@ def density_evolution(activation, prior=None, *, q0=1.0, depth=50, step=STEP) ->
     q0 = validation.real("q0", q0, low=0.0, low_open=True)
     kernel = kernel_of(layer.prior.special_weight, float(step))
     result = pointwise(_evolve, layer, q0, shared=(kernel,), static=(depth,))
-    layers_first = {
-        name: jnp.moveaxis(value, -1, 0) for name, value in vars(result).items() if name != "law"
-    }
+    layers_first = {name: jnp.moveaxis(value, -1, 0) for name, value in vars(result).items() if name != "law"}
     return DensityEvolution(**layers_first, law=result.law)
 
 

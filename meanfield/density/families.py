@@ -4,6 +4,7 @@ A law at a finite fixed point depends on the noise level s; one that grows or de
 for ever, where phi is piecewise linear, on its growth per layer.
 """
 
+import itertools
 from dataclasses import dataclass
 
 import jax
@@ -93,7 +94,7 @@ def _chebyshev_weights(x):
 
 def _panel_nodes(edges):
     unit = -np.cos(np.pi * np.arange(_NODES) / (_NODES - 1))
-    return jnp.stack([(a + b) / 2 + (b - a) / 2 * unit for a, b in zip(edges[:-1], edges[1:], strict=True)])
+    return jnp.stack([(a + b) / 2 + (b - a) / 2 * unit for a, b in itertools.pairwise(edges)])
 
 
 def family_by_noise(kernel: Kernel, activation: Activation) -> Family:

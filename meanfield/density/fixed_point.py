@@ -28,7 +28,7 @@ from meanfield.fixedpoint import FixedPoint, phase_of
 from meanfield.layers import Pieces, pieces_at_infinity, pieces_at_zero
 from meanfield.status import Phase, Status
 
-PARTICLES = 1 << 15
+PARTICLES = 1 << 16
 _START_LAYERS = 32
 _FAR = 40.0  # octaves that the search goes beyond a family's panels
 _INACCURATE = 1e-7
@@ -75,7 +75,7 @@ def fixed_point(
     static = (validation.count("particles", particles, low=1000), validation.count("seed", seed, low=0))
     families, kernel = families_of(layer), kernel_of(layer.prior.special_weight, STEP)
     point = pointwise(_settled_law, layer, q0, c0, shared=(families, kernel))
-    if not validation.is_traced(point) and not np.any(parting(point, c0)):
+    if not validation.is_traced(point) and not np.any(parting(layer.activation, point, c0)):
         return point
     return pointwise(_with_pairs, layer, point, c0, shared=(families,), static=static, at_once=1)
 
@@ -156,16 +156,28 @@ def settled_law(layer, families, start, q_start, c0, valid) -> AsymmetricFixedPo
     families = jax.tree.map(lambda x: jnp.asarray(x).astype(start.dtype), families)
     t, direction = search(layer, families, start)
     point = at_noise(layer, families, t, direction, q_start)
-    undefined = jnp.isnan(point.chi_1) | _is_frozen(families, point) | parting(point, c0)
+    undefined = jnp.isnan(point.chi_1) | _is_frozen(families, point) | parting(layer.activation, point, c0)
     blank = lambda x: jnp.where(undefined, jnp.nan, x)  # noqa: E731
-    gap = blank(jnp.zeros_like(point.q))
-    fields = dict(c=1 - gap, one_minus_c=gap, chi_c=blank(point.chi_1), c_error=gap, chi_c_error=gap)
+    opposed = (c0 == -1) & _is_reflected(layer.activation, -1.0) & (layer.prior.bias_var == 0)
+    gap = blank(jnp.where(opposed, 2.0, 0.0))
+    zero = blank(jnp.zeros_like(gap))
+    fields = dict(c=1 - gap, one_minus_c=gap, chi_c=blank(point.chi_1), c_error=zero, chi_c_error=zero)
     return masked(point, valid, fields)
 
 
-def parting(point: AsymmetricFixedPoint, c0):
-    """Where nearby signals part, so that their correlation is below 1 and must be sampled."""
-    return (point.phase == Phase.CHAOTIC) & (c0 != 1)
+def parting(activation, point: AsymmetricFixedPoint, c0):
+    """Where nearby signals part, so that their correlation is below 1 and must be sampled.
+
+    Equal signals stay so, and opposite ones if phi is even, or if it is odd and there is no bias.
+    """
+    reflected = _is_reflected(activation, 1.0) | _is_reflected(activation, -1.0)
+    return (point.phase == Phase.CHAOTIC) & (c0 != 1) & ~((c0 == -1) & reflected)
+
+
+def _is_reflected(activation, sign):
+    """Whether phi(-x) = sign phi(x)."""
+    x = jnp.asarray([0.1, 0.7, 1.3, 4.0])
+    return jnp.all(activation(-x) == sign * activation(x))
 
 
 def _is_frozen(families, point):
@@ -297,7 +309,9 @@ def at_noise(layer, families: Families, t, direction, q_start) -> AsymmetricFixe
         chi_perp=settle(chi_perp, chi_perp),
         status=status,
         phase=phase_of(chi_1),
-        mean=settle(jnp.sqrt(noise_var) * first_moment * law.mean, first_moment * far_law.mean / jnp.sqrt(far_width)),
+        mean=settle(
+            jnp.sqrt(noise_var) * first_moment * law.mean, first_moment * far_law.mean / jnp.sqrt(far_width)
+        ),
         noise_var=settle(noise_var, 1 / far_width),
         inactive=settle(law.inactive, far_law.inactive),
         c_error=blank,
@@ -308,7 +322,7 @@ def at_noise(layer, families: Families, t, direction, q_start) -> AsymmetricFixe
 def _with_pairs(layer, point, c0, families, particles: int, seed: int) -> AsymmetricFixedPoint:
     """c and chi_c sampled where signals part."""
     families = jax.tree.map(lambda x: jnp.asarray(x).astype(point.q.dtype), families)
-    sample = parting(point, c0) & jnp.isfinite(point.chi_1) & ~_is_frozen(families, point)
+    sample = parting(layer.activation, point, c0) & jnp.isfinite(point.chi_1) & ~_is_frozen(families, point)
     finite, pieces = _is_finite(point), _far_pieces(families, point)
     # A growing or decaying signal is followed in units of its own size.
     scale = 1 / jnp.sqrt(jnp.where(finite | ~sample, 1.0, point.chi_q))
@@ -317,19 +331,20 @@ def _with_pairs(layer, point, c0, families, particles: int, seed: int) -> Asymme
     leaves = (p.weight_var, jnp.where(finite, p.bias_var, 0.0), p.anticorrelation)
     settled = AsymmetricLayer(activation, jax.tree.unflatten(jax.tree.structure(p), leaves))
     q = jnp.where(finite & sample, point.q, 1.0)
+    noise_var = jnp.where(sample, point.noise_var, 1.0)  # in units of q where the signal has no size
 
     def sampled(_):
-        gap, gap_error, chi_c, chi_c_error, steady = settled_pair(settled, q, c0, particles, seed)
+        gap, gap_error, chi_c, chi_c_error, inside = settled_pair(settled, noise_var, q, particles, seed)
         fields = dict(c=1 - gap, one_minus_c=gap, chi_c=chi_c, c_error=gap_error, chi_c_error=chi_c_error)
-        return fields, steady
+        return fields, inside
 
     def known(_):
         names = ("c", "one_minus_c", "chi_c", "c_error", "chi_c_error")
         return {name: getattr(point, name) for name in names}, jnp.asarray(True)
 
-    fields, steady = jax.lax.cond(sample, sampled, known, None)
-    wandering = (point.status == Status.CONVERGED) & ~steady
-    fields |= {"status": jnp.where(wandering, Status.MAX_STEPS, point.status)}
+    fields, inside = jax.lax.cond(sample, sampled, known, None)
+    unsolved = (point.status == Status.CONVERGED) & ~inside
+    fields |= {"status": jnp.where(unsolved, Status.MAX_STEPS, point.status)}
     return masked(point, True, fields)
 
 

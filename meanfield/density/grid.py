@@ -114,7 +114,8 @@ def kernel_of(law: SpecialWeight, step: float) -> Kernel:
     scale = max(1.0, float(nodes.max()))
     a = grid.points[len(grid.points) // 2 :] / scale
     tables = [_both_signs(grid, values) for values in _kernel_values(law, grid.points, a, scale)]
-    return Kernel(*tables, scale, law.moment(1), law.moment(2), grid)
+    plain, squared, second = tables
+    return Kernel(plain, squared, second, scale, law.moment(1), law.moment(2), grid)
 
 
 def _both_signs(grid: Grid, values: np.ndarray) -> np.ndarray:
@@ -173,12 +174,12 @@ def integration_rule(grid: Grid, activation, noise):
     around = np.concatenate([-steps[::-1], [0.0], steps])
     cuts = np.concatenate([around + k for k in activation.landmarks])
     edges = jnp.asarray(grid.edges, dtype)
-    cuts = jnp.clip(jnp.asarray(cuts, dtype) / noise, edges[0], edges[-1])
-    cut_edges = jnp.sort(jnp.concatenate([edges, cuts]))
-    nodes, weights = np.polynomial.legendre.leggauss(NODES)
+    inside = jnp.clip(jnp.asarray(cuts, dtype) / noise, edges[0], edges[-1])
+    cut_edges = jnp.sort(jnp.concatenate([edges, inside]))
+    unit_nodes, unit_weights = np.polynomial.legendre.leggauss(NODES)
     middle, half = (cut_edges[1:] + cut_edges[:-1]) / 2, jnp.diff(cut_edges) / 2
-    x = middle[:, None] + half[:, None] * jnp.asarray(nodes, dtype)
-    weights = half[:, None] * jnp.asarray(weights, dtype)
+    x = middle[:, None] + half[:, None] * jnp.asarray(unit_nodes, dtype)
+    weights = half[:, None] * jnp.asarray(unit_weights, dtype)
     panel = jnp.clip(jnp.searchsorted(edges, middle, side="right") - 1, 0, grid.panels - 1)
     low, high = edges[panel][:, None], edges[panel + 1][:, None]
     polynomials = _legendre((2 * x - low - high) / (high - low))

@@ -1,39 +1,90 @@
-"""The correlation that pairs of signals settle at under an asymmetric prior, sampled."""
+"""The correlation that pairs of signals settle at under an asymmetric prior, sampled.
+
+At a fixed point the Gaussian part of h has a known variance s^2, and that of h1 - h2 an unknown
+one, g. For given g the pair is a Markov chain that settles within some layers, and g must be
+sigma_w^2 E (phi1 - phi2)^2 (the mean of phi1 - phi2 vanishes by symmetry, the bias cancels). Solving
+for g, with the same random numbers for every g, avoids the slow approach of c to its limit.
+"""
 
 import jax
 import jax.numpy as jnp
 
-from meanfield.density.population import divided, group_statistics
+from meanfield.density.population import divided, group_statistics, groups_at_once, pair_layer
 
-_LAYERS = 200
-_SETTLED = 120  # layers averaged over, at the end
-_RESPONSE = (10, 40)  # layers between which a change of the correlation is followed
+_BURN_IN, _AVERAGED = 24, 76  # layers
+_STEPS = 12
+_SMALLEST = 1e-10  # of g, in units of s^2
+_RESPONSE = (8, 32)  # layers between which a change of the correlation is followed
 
 
-def settled_pair(layer, q, c0, particles: int, seed: int):
-    """(1 - c, its error, chi_c, its error, whether 1 - c is steady), from a start at (q, c0).
-
-    1 - c is an average over the last layers, and over independent groups whose spread
-    gives the error. chi_c is the factor by which a small change of c0 shrinks per layer.
-    """
+def settled_pair(layer, noise_var, q, particles: int, seed: int):
+    """(1 - c, its standard error, chi_c, its standard error, whether the solution lies inside)."""
+    prior = layer.prior
     groups, size = divided(particles)
     keys = jax.random.split(jax.random.key(seed), groups)
-    first, last = _RESPONSE
-    safe_c0 = jnp.where(jnp.abs(c0) == 1, 0.0, c0)
+    at_once = groups_at_once(size)
 
-    def settled(key):
-        gap = group_statistics(layer, (q, q, c0), key, _LAYERS, size)[0].one_minus_c[-_SETTLED:]
-        half = _SETTLED // 2
-        return jnp.mean(gap), jnp.mean(gap[:half]) - jnp.mean(gap[half:])
+    def squares(log_gap):
+        """E (phi1 - phi2)^2 by group."""
+        one_group = lambda key: _difference(layer, noise_var, jnp.exp(log_gap), key, size)  # noqa: E731
+        return jax.lax.map(one_group, keys, batch_size=at_once)
+
+    def excess(log_gap):
+        """log of sigma_w^2 E (phi1 - phi2)^2 / g."""
+        return jnp.log(prior.weight_var * jnp.mean(squares(log_gap))) - log_gap
+
+    def halve(bracket, _):
+        # Regula falsi, made robust by a bisection in every other step.
+        low, high, at_low, at_high, count = bracket
+        secant = low + (high - low) * at_low / jnp.where(at_low == at_high, 1.0, at_low - at_high)
+        inside = (secant > low) & (secant < high) & (count % 2 == 1)
+        middle = jnp.where(inside, secant, (low + high) / 2)
+        value = excess(middle)
+        up = value > 0
+        low, at_low = jnp.where(up, middle, low), jnp.where(up, value, at_low)
+        high, at_high = jnp.where(up, high, middle), jnp.where(up, at_high, value)
+        return (low, high, at_low, at_high, count + 1), None
+
+    ends = jnp.log(noise_var * _SMALLEST), jnp.log(4 * noise_var)
+    at_ends = [excess(end) for end in ends]
+    inside = (at_ends[0] > 0) & (at_ends[1] <= 0)
+    start = (*ends, *at_ends, jnp.zeros((), int))
+    (low, high, at_low, at_high, _), _ = jax.lax.scan(halve, start, length=_STEPS)
+    width = jnp.where(at_low == at_high, 1.0, at_low - at_high)
+    log_gap = jnp.clip(low + (high - low) * at_low / width, low, high)
+
+    by_group = squares(log_gap)
+    step = 0.1
+    slope = (excess(log_gap + step) - excess(log_gap - step)) / (2 * step)
+    relative = _standard_error(by_group) / jnp.mean(by_group)
+    log_error = relative / jnp.where(slope == 0, 1.0, jnp.abs(slope))
+    one_minus_c = jnp.exp(log_gap) * (1 + prior.special_weight.moment(2) / prior.weight_var) / (2 * q)
+
+    first, last = _RESPONSE
 
     def response(key):
-        gap_from = lambda c: group_statistics(layer, (q, q, c), key, last, size)[0].one_minus_c  # noqa: E731
-        _, change = jax.jvp(gap_from, (safe_c0,), (jnp.ones_like(c0),))
+        start = lambda c: group_statistics(layer, (q, q, c), key, last, size)[0].one_minus_c  # noqa: E731
+        c = 1 - one_minus_c
+        _, change = jax.jvp(start, (c,), (jnp.ones_like(c),))
         return jnp.log(jnp.abs(change[last] / change[first])) / (last - first)
 
-    gaps, drifts = jax.lax.map(settled, keys, batch_size=4)
-    rates = jax.lax.map(response, keys, batch_size=4)
-    error = lambda x: jnp.std(x, ddof=1) / groups**0.5  # noqa: E731
-    steady = jnp.abs(jnp.mean(drifts)) <= 5 * error(drifts)
+    rates = jax.lax.map(response, keys, batch_size=at_once)
     chi_c = jnp.exp(jnp.mean(rates))
-    return jnp.mean(gaps), error(gaps), chi_c, chi_c * error(rates), steady
+    return one_minus_c, one_minus_c * log_error, chi_c, chi_c * _standard_error(rates), inside
+
+
+def _standard_error(by_group):
+    return jnp.std(by_group, ddof=1) / by_group.shape[0] ** 0.5
+
+
+def _difference(layer, noise_var, gap, key, size):
+    """E (phi1 - phi2)^2 of one group, once its pairs have settled at these noises."""
+
+    def one_layer(state, index):
+        special, square = state
+        special, now = pair_layer(layer, noise_var, gap, jax.random.fold_in(key, index), size, special)
+        return (special, square + jnp.where(index >= _BURN_IN, now, 0.0)), None
+
+    state = (jnp.zeros((2, size), noise_var.dtype), jnp.zeros_like(noise_var))
+    (_, square), _ = jax.lax.scan(one_layer, state, jnp.arange(_BURN_IN + _AVERAGED))
+    return square / _AVERAGED

@@ -11,7 +11,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
 from meanfield import validation
@@ -81,8 +80,7 @@ def population_dynamics(
     q2 = q0 if q2 is None else validation.real("q2", q2, low=0.0, low_open=True)
     groups, size = divided(validation.count("particles", particles, low=_FEWEST))
     static = (depth, groups, size, validation.count("seed", seed, low=0))
-    at_once = max(1, _AT_ONCE // size)
-    result = pointwise(_population, layer, q0, q2, c0, static=static, at_once=at_once)
+    result = pointwise(_population, layer, q0, q2, c0, static=static, at_once=groups_at_once(size))
     return jax.tree.map(lambda x: jnp.moveaxis(x, -1, 0), result)
 
 
@@ -92,13 +90,18 @@ def divided(particles: int) -> tuple[int, int]:
     return groups, -(-particles // groups)
 
 
+def groups_at_once(size: int) -> int:
+    """How many groups of this size to treat together."""
+    return max(1, _AT_ONCE // size)
+
+
 def _population(layer, q0, q2, c0, depth, groups, size, seed) -> PopulationDynamics:
     valid = layer.is_valid() & (q0 > 0) & (q2 > 0) & (jnp.abs(c0) <= 1)
     layer = layer.guarded(valid)
     q0, q2, c0 = (jnp.where(valid, x, safe) for x, safe in ((q0, 1.0), (q2, 1.0), (c0, 0.5)))
     keys = jax.random.split(jax.random.key(seed), groups)
     one_group = lambda key: group_statistics(layer, (q0, q2, c0), key, depth, size)  # noqa: E731
-    statistics, largest = jax.lax.map(one_group, keys, batch_size=max(1, _AT_ONCE // size))
+    statistics, largest = jax.lax.map(one_group, keys, batch_size=groups_at_once(size))
     mean = jax.tree.map(lambda x: jnp.mean(x, axis=0), statistics)
     error = jax.tree.map(lambda x: jnp.std(x, axis=0, ddof=1) / groups**0.5, statistics)
     # The mean of a heavy-tailed law is uncertain by about its largest term.
@@ -127,7 +130,9 @@ class _Gaussian:
     tangent: jax.Array
 
     def sample(self, key, size):
-        z = jax.random.normal(key, (3, size), self.first.dtype)
+        """Draws of the three; what is not used is not drawn."""
+        keys = jax.random.split(key, 3)
+        z = [jax.random.normal(k, (size,), self.first.dtype) for k in keys]
         s = jnp.sqrt(self.first)
         slope = self.cross / jnp.where(s > 0, s, 1.0)
         rest = jnp.sqrt(jnp.maximum(self.difference - slope**2, 0.0))
@@ -203,3 +208,18 @@ def _layer(layer, key, size, special, noise, moments):
         growth=growth,
     )
     return (observed, jnp.max(h**2) / q), next_special, after, next_moments
+
+
+def pair_layer(layer, noise_var, gap, key, size, special):
+    """One layer of a pair at given variances of the Gaussian parts of h1 and h1 - h2.
+
+    Returns the special parts of the next layer's h1 and h1 - h2, and E (phi1 - phi2)^2.
+    """
+    noise_key, special_key = jax.random.split(key)
+    zero = jnp.zeros_like(gap)
+    h, difference, _ = _Gaussian(noise_var, gap / 2, gap, zero).sample(noise_key, size)
+    h, difference = h + special[0], difference + special[1]
+    phi = layer.activation(h)
+    phi_gap = phi - layer.activation(h - difference)
+    b = layer.prior.special_weight.sample(special_key, (size,), h.dtype)
+    return jnp.stack([b * phi, b * phi_gap]), jnp.mean(phi_gap**2)
