@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 _HOMES = {
     "Activation": "activation",
     "NormalPrior": "priors",
+    "AsymmetricPrior": "priors",
+    "Beta": "special_weights",
     "DenseLayer": "layers",
     "q_map": "maps",
     "c_map": "maps",
@@ -28,9 +30,19 @@ _HOMES = {
     "PhaseDiagram": "phase_diagrams",
     "Status": "status",
     "Phase": "status",
+    "density_evolution": "density.evolution",
+    "DensityEvolution": "density.evolution",
+    "population_dynamics": "density.population",
+    "PopulationDynamics": "density.population",
+    "asymmetric_fixed_point": "density.fixed_point",
+    "AsymmetricFixedPoint": "density.fixed_point",
+    "dead_node_probability": "dead_nodes",
+    "DeadNodes": "dead_nodes",
+    "born_dead_probability": "born_dead",
+    "BornDead": "born_dead",
     "QuadratureWarning": "dual",
 }
-_SUBMODULES = {"activations"}
+_SUBMODULES = {"activations", "special_weights"}
 
 __version__ = "0.1.0"
 __all__ = sorted([*_HOMES, *_SUBMODULES])
@@ -52,10 +64,21 @@ def __dir__():
 
 if TYPE_CHECKING:
     from meanfield import activations as activations
+    from meanfield import special_weights as special_weights
     from meanfield.activation import Activation as Activation
+    from meanfield.born_dead import BornDead as BornDead
+    from meanfield.born_dead import born_dead_probability as born_dead_probability
     from meanfield.criticality import CriticalLine as CriticalLine
     from meanfield.criticality import critical_line as critical_line
     from meanfield.criticality import critical_weight_var as critical_weight_var
+    from meanfield.dead_nodes import DeadNodes as DeadNodes
+    from meanfield.dead_nodes import dead_node_probability as dead_node_probability
+    from meanfield.density.evolution import DensityEvolution as DensityEvolution
+    from meanfield.density.evolution import density_evolution as density_evolution
+    from meanfield.density.fixed_point import AsymmetricFixedPoint as AsymmetricFixedPoint
+    from meanfield.density.fixed_point import asymmetric_fixed_point as asymmetric_fixed_point
+    from meanfield.density.population import PopulationDynamics as PopulationDynamics
+    from meanfield.density.population import population_dynamics as population_dynamics
     from meanfield.dual import QuadratureWarning as QuadratureWarning
     from meanfield.fixedpoint import FixedPoint as FixedPoint
     from meanfield.fixedpoint import fixed_point as fixed_point
@@ -71,6 +94,8 @@ if TYPE_CHECKING:
     from meanfield.maps import q_map as q_map
     from meanfield.phase_diagrams import PhaseDiagram as PhaseDiagram
     from meanfield.phase_diagrams import phase_diagram as phase_diagram
+    from meanfield.priors import AsymmetricPrior as AsymmetricPrior
     from meanfield.priors import NormalPrior as NormalPrior
     from meanfield.status import Phase as Phase
+    from meanfield.special_weights import Beta as Beta
     from meanfield.status import Status as Status

@@ -10,6 +10,7 @@ from meanfield import validation
 from meanfield.broadcasting import pointwise
 from meanfield.dual import LinearPieces
 from meanfield.layers import DenseLayer
+from meanfield.priors import AsymmetricPrior
 from meanfield.status import Phase, Status
 from meanfield.variance import GrowthScan, variance_fixed_point, variance_fixed_points
 
@@ -46,6 +47,7 @@ def fixed_point(activation, prior=None, *, q0=1.0, c0=0.0) -> FixedPoint:
     activation: an ``Activation``, a name ("tanh"), any elementwise JAX function, or
         a layer (then without ``prior``).
     prior: a ``NormalPrior``; its leaves broadcast with q0 >= 0 and -1 <= c0 <= 1.
+        With an ``AsymmetricPrior`` the result is an ``AsymmetricFixedPoint``.
 
     Every point carries a ``Status``; a value is a fixed point of the stated kind
     only where that is CONVERGED. Works under jit, vmap, grad, jacfwd and jacrev, in
@@ -54,6 +56,10 @@ def fixed_point(activation, prior=None, *, q0=1.0, c0=0.0) -> FixedPoint:
 
     Raises TypeError or ValueError for arguments wrong before tracing.
     """
+    if isinstance(prior, AsymmetricPrior):
+        from meanfield.density.fixed_point import asymmetric_fixed_point
+
+        return asymmetric_fixed_point(activation, prior, q0=q0, c0=c0)
     layer = DenseLayer.of(activation, prior)
     q0 = validation.real("q0", q0, low=0.0)
     c0 = validation.real("c0", c0, low=-1.0, high=1.0)
@@ -87,7 +93,7 @@ def solve(layer, scan, q0, c0) -> FixedPoint:
     q0, c0 = jnp.where(valid, q0, 1.0), jnp.where(valid, c0, 0.0)
     q, status = variance_fixed_point(layer, scan, q0)
     result = at_variance(layer, q, status, c0)
-    return _masked(result, valid)
+    return masked(result, valid)
 
 
 def _all_fixed_points(layer, most) -> FixedPoint:
@@ -97,14 +103,15 @@ def _all_fixed_points(layer, most) -> FixedPoint:
     scan = GrowthScan.of(layer, dtype)
     q, status, found = variance_fixed_points(layer, scan, most)
     result = jax.vmap(lambda q, s: at_variance(layer, q, s, jnp.zeros_like(q)))(q, status)
-    return _masked(result, valid & found)
+    return masked(result, valid & found)
 
 
-def _masked(result: FixedPoint, valid) -> FixedPoint:
+def masked(result, valid):
+    """A fixed point of any kind, NaN and INVALID where not ``valid``."""
     codes = {"status": Status.INVALID, "phase": Phase.UNDEFINED}
     fields = {name: jnp.where(valid, value, codes.get(name, jnp.nan)) for name, value in vars(result).items()}
     fields |= {name: fields[name].astype(jnp.int32) for name in codes}
-    return FixedPoint(**fields)
+    return type(result)(**fields)
 
 
 def at_variance(layer, q, status, c0) -> FixedPoint:

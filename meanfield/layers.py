@@ -10,7 +10,7 @@ import numpy as np
 from meanfield.activation import Activation
 from meanfield.activations import as_activation
 from meanfield.dual import Dual, LinearPieces, QuadraticPieces, QuadratureDual, dual_of
-from meanfield.priors import NormalPrior
+from meanfield.priors import AsymmetricPrior, NormalPrior
 
 
 @jax.tree_util.register_dataclass
@@ -37,8 +37,13 @@ class DenseLayer:
                 raise TypeError("prior must be left out where a layer is given: the layer has its own")
             return activation
         activation = as_activation(activation)
+        if isinstance(prior, AsymmetricPrior):
+            raise TypeError(
+                "this needs Gaussian pre-activations, and those of an AsymmetricPrior are not: "
+                "use density_evolution, population_dynamics, propagate, fixed_point or phase_diagram"
+            )
         if not isinstance(prior, NormalPrior):
-            raise TypeError(f"prior must be a meanfield.NormalPrior, got {prior!r}")
+            raise TypeError(f"prior must be a meanfield.NormalPrior or AsymmetricPrior, got {prior!r}")
         return cls(activation, prior, dual_of(activation))
 
     def is_valid(self):

@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 from meanfield import validation
 from meanfield.broadcasting import pointwise
 from meanfield.layers import DenseLayer
+from meanfield.priors import AsymmetricPrior
 
 
 def q_map(activation, prior=None, q=1.0) -> Float[Array, "..."]:
@@ -55,9 +56,14 @@ def propagate(activation, prior=None, *, q0=1.0, c0=0.5, depth=50, q2=None) -> T
     """Follow two signals through ``depth`` layers.
 
     q0, c0: variance and correlation at the start; q2: the second signal's variance if
-    it is another. All broadcast with the prior. Raises TypeError or ValueError.
-    Source: THEORY section 3.
+    it is another. All broadcast with the prior. With an ``AsymmetricPrior`` the result
+    is a ``PopulationDynamics``, sampled, whose fields q, c and q2 mean the same.
+    Raises TypeError or ValueError. Source: THEORY section 3.
     """
+    if isinstance(prior, AsymmetricPrior):
+        from meanfield.density.population import population_dynamics
+
+        return population_dynamics(activation, prior, q0=q0, c0=c0, depth=depth, q2=q2)
     layer = DenseLayer.of(activation, prior)
     depth = validation.count("depth", depth, low=0)
     q0 = validation.real("q0", q0, low=0.0, low_open=True)

@@ -1,6 +1,7 @@
 """Phase diagrams: fixed points over a grid of priors, in bounded memory."""
 
 import dataclasses
+import functools
 import os
 import tempfile
 from collections.abc import Callable, Iterator
@@ -16,8 +17,9 @@ from meanfield.activations import as_activation
 from meanfield.dual import QuadratureDual, dual_of, panel_of, tables_of
 from meanfield.fixedpoint import FixedPoint, at_variance, shared_scan, solve
 from meanfield.layers import DenseLayer
-from meanfield.priors import NormalPrior
+from meanfield.priors import AsymmetricPrior, NormalPrior
 from meanfield.progress import progress_bar
+from meanfield.special_weights import as_special_weight
 from meanfield.status import Status
 from meanfield.variance import variance_fixed_point
 
@@ -27,6 +29,7 @@ _INTEGERS = ("status", "phase")
 _CHUNK_CLOSED_FORM = 1 << 17
 _CHUNK = 1 << 13
 _CHUNK_QUADRATURE = 1 << 8
+_CHUNK_ASYMMETRIC = 1 << 12
 _FEWEST_FOR_TABLE = 400
 
 
@@ -38,7 +41,8 @@ class PhaseDiagram:
     weight_var, bias_var, anticorrelation: two are axes (1-d arrays), one a number.
     q, c, one_minus_c, chi_q, chi_c, chi_1, chi_perp, status, phase: as in
         ``FixedPoint``, shape (first axis, second axis), axes in the order above.
-    q0, c0: the start. activation: its name.
+    q0, c0: the start. activation: its name. special_weight: its law's name, empty
+        where there is none.
     """
 
     weight_var: np.ndarray
@@ -56,6 +60,7 @@ class PhaseDiagram:
     q0: np.ndarray
     c0: np.ndarray
     activation: str = dataclasses.field(metadata={"static": True})
+    special_weight: str = dataclasses.field(default="", metadata={"static": True})
 
     @property
     def axes(self) -> tuple[str, str]:
@@ -93,6 +98,7 @@ class PhaseDiagram:
     def load(cls, path) -> "PhaseDiagram":
         """Read what ``save`` wrote. Raises OSError, or ValueError for another kind of file."""
         names = [f.name for f in dataclasses.fields(cls)]
+        texts = ("activation", "special_weight")
         try:
             with np.load(path, allow_pickle=False) as file:
                 values = {name: file[name] for name in names}
@@ -100,7 +106,7 @@ class PhaseDiagram:
             raise
         except Exception as error:
             raise ValueError(f"{path} is not a phase diagram saved by meanfield: {error}") from error
-        return cls(**values | {"activation": str(values["activation"])})
+        return cls(**values | {name: str(values[name]) for name in texts})
 
     def to_xarray(self):
         """An ``xarray.Dataset`` with the two axes as coordinates. Needs xarray."""
@@ -112,14 +118,24 @@ class PhaseDiagram:
         return xarray.Dataset(
             {name: (self.axes, getattr(self, name)) for name in FIELDS},
             coords={name: getattr(self, name) for name in self.axes},
-            attrs={"activation": self.activation, fixed: value, "q0": float(self.q0), "c0": float(self.c0)},
+            attrs={
+                "activation": self.activation,
+                "special_weight": self.special_weight,
+                fixed: value,
+                "q0": float(self.q0),
+                "c0": float(self.c0),
+            },
         )
 
 
 def phase_diagram(
-    activation, *, weight_var=None, bias_var=None, anticorrelation=None, q0=1.0, c0=0.0
+    activation, *, weight_var=None, bias_var=None, anticorrelation=None, q0=1.0, c0=0.0, special_weight=None
 ) -> PhaseDiagram:
     """Fixed points over any two of weight_var, bias_var, anticorrelation, the third fixed.
+
+    special_weight: None for a ``NormalPrior``; a law, as for ``AsymmetricPrior``, for
+        that prior. Then c and chi_c are NaN where signals part (chi_1 > 1): they take
+        sampling, for which see ``fixed_point``. All else is deterministic.
 
     Give two of them as 1-d arrays and at most one as a number (bias_var and
     anticorrelation are 0 if left out). Computes in float64 whatever JAX's default
@@ -132,6 +148,9 @@ def phase_diagram(
     axes = _checked_axes(weight_var, bias_var, anticorrelation)
     q0 = float(validation.real("q0", _scalar("q0", q0), low=0.0))
     c0 = float(validation.real("c0", _scalar("c0", c0), low=-1.0, high=1.0))
+    law = None if special_weight is None else as_special_weight(special_weight)
+    if law is not None and q0 == 0:
+        raise ValueError("q0 must be greater than 0 where there is a special weight")
     grids = [np.atleast_1d(axes[name]) for name in PARAMETERS]
     sizes = tuple(g.size for g in grids)
     size = int(np.prod(sizes))
@@ -142,11 +161,15 @@ def phase_diagram(
         return [grid[i] for grid, i in zip(grids, index, strict=True)]
 
     with jax.enable_x64(True), progress_bar(size, "phase diagram") as advance:
-        solve_grid = _solve_tabulated if _worth_a_table(activation, size) else _solve_directly
+        if law is not None:
+            solve_grid = functools.partial(_solve_asymmetric, law)
+        else:
+            solve_grid = _solve_tabulated if _worth_a_table(activation, size) else _solve_directly
         solve_grid(activation, points, size, q0, c0, result, advance)
     shape = tuple(n for n, name in zip(sizes, PARAMETERS, strict=True) if np.ndim(axes[name]) == 1)
     fields = {name: array.reshape(shape) for name, array in result.items()}
-    return PhaseDiagram(**axes, **fields, q0=np.asarray(q0), c0=np.asarray(c0), activation=repr(activation))
+    names = dict(activation=repr(activation), special_weight="" if law is None else repr(law))
+    return PhaseDiagram(**axes, **fields, q0=np.asarray(q0), c0=np.asarray(c0), **names)
 
 
 def _worth_a_table(activation, size: int) -> bool:
@@ -199,6 +222,23 @@ def _solve_again(activation, points, size, q0, c0, result) -> None:
     for start, stop, values in _chunks(some, poor.size, _CHUNK_QUADRATURE):
         solved = jax.device_get(_solve(activation, dual, scan, *values, q0, c0))
         _store(result, poor[start:stop], solved, stop - start)
+
+
+def _solve_asymmetric(law, activation, points, size, q0, c0, result, advance) -> None:
+    """From tables of stationary laws; where the start matters, layer by layer."""
+    from meanfield.density.fixed_point import settled_fixed_point, settled_grid
+
+    several = np.zeros(size, bool)
+    for start, stop, values in _chunks(points, size, _CHUNK_ASYMMETRIC):
+        solved, unsure = jax.device_get(settled_grid(activation, AsymmetricPrior(*values, law), q0, c0))
+        _store(result, slice(start, stop), solved, stop - start)
+        several[start:stop] = unsure[: stop - start]
+        advance(stop - start)
+    (open_points,) = np.nonzero(several)
+    if open_points.size:
+        values = [v[open_points] for v in points(0, size)]
+        solved = settled_fixed_point(activation, AsymmetricPrior(*values, law), q0=q0, c0=c0)
+        _store(result, open_points, jax.device_get(solved), open_points.size)
 
 
 def _chunks(points, size: int, limit: int) -> Iterator[tuple[int, int, list[np.ndarray]]]:

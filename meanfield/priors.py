@@ -2,7 +2,7 @@
 
 import functools
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -32,6 +32,8 @@ class _CorrelatedRows:
         validation.same_shape(
             weight_var=self.weight_var, bias_var=self.bias_var, anticorrelation=self.anticorrelation
         )
+
+    parameters: ClassVar[tuple[str, ...]] = _PARAMETERS
 
     def is_valid(self):
         """Where the parameters are inside their domain; works on traced values."""

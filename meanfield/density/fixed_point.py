@@ -1,6 +1,7 @@
 """Fixed points under an asymmetric prior: the law that deep layers approach."""
 
 import collections
+import dataclasses
 from dataclasses import dataclass
 
 import jax
@@ -24,12 +25,13 @@ from meanfield.density.layer import AsymmetricLayer
 from meanfield.density.pairs import settled_pair
 from meanfield.density.stationary import growth_rate
 from meanfield.dual import LinearPieces, dual_of
-from meanfield.fixedpoint import FixedPoint, phase_of
+from meanfield.fixedpoint import FixedPoint, masked, phase_of
 from meanfield.layers import Pieces, pieces_at_infinity, pieces_at_zero
 from meanfield.status import Phase, Status
 
 PARTICLES = 1 << 16
 _START_LAYERS = 32
+_GRID = 1 << 12
 _FAR = 40.0  # octaves that the search goes beyond a family's panels
 _INACCURATE = 1e-7
 
@@ -58,7 +60,7 @@ class AsymmetricFixedPoint(FixedPoint):
     chi_c_error: Float[Array, "..."]
 
 
-def fixed_point(
+def asymmetric_fixed_point(
     activation, prior=None, *, q0=1.0, c0=0.0, particles=PARTICLES, seed=0
 ) -> AsymmetricFixedPoint:
     """The law that signals of variance q0 and correlation c0 approach under an asymmetric prior.
@@ -73,11 +75,29 @@ def fixed_point(
     q0 = validation.real("q0", q0, low=0.0, low_open=True)
     c0 = validation.real("c0", c0, low=-1.0, high=1.0)
     static = (validation.count("particles", particles, low=1000), validation.count("seed", seed, low=0))
-    families, kernel = families_of(layer), kernel_of(layer.prior.special_weight, STEP)
-    point = pointwise(_settled_law, layer, q0, c0, shared=(families, kernel))
+    point = settled_fixed_point(activation, prior, q0=q0, c0=c0)
     if not validation.is_traced(point) and not np.any(parting(layer.activation, point, c0)):
         return point
-    return pointwise(_with_pairs, layer, point, c0, shared=(families,), static=static, at_once=1)
+    return pointwise(_with_pairs, layer, point, c0, shared=(families_of(layer),), static=static, at_once=1)
+
+
+def settled_fixed_point(activation, prior, *, q0, c0) -> AsymmetricFixedPoint:
+    """All that is deterministic in a fixed point; c and chi_c are NaN where they would be sampled."""
+    layer = AsymmetricLayer.of(activation, prior)
+    shared = families_of(layer), kernel_of(layer.prior.special_weight, STEP)
+    return pointwise(_settled_law, layer, q0, c0, shared=shared)
+
+
+def settled_grid(activation, prior, q0: float, c0: float):
+    """(that, whether it may depend on more layers of the start), for arrays of many priors.
+
+    The noise after one layer decides which fixed point is approached.
+    """
+    layer = AsymmetricLayer.of(activation, prior)
+    dual = dual_of(layer.activation)
+    moments = (dual.variance(jnp.asarray(q0)), dual.mean(jnp.asarray(q0)) ** 2)
+    start = layer.prior.propagate_moments(*moments)
+    return pointwise(_settled_in_grid, layer, start, q0, c0, shared=(families_of(layer),), at_once=_GRID)
 
 
 @jax.tree_util.register_dataclass
@@ -148,21 +168,26 @@ def _settled_law(layer, q0, c0, families, kernel) -> AsymmetricFixedPoint:
     layer = layer.guarded(valid)
     q0, c0 = jnp.where(valid, q0, 1.0), jnp.where(valid, c0, 0.0)
     noise, q_start = noise_after(layer, q0, kernel, _START_LAYERS)
-    return settled_law(layer, families, jnp.log2(noise), q_start, c0, valid)
+    return _settled_from(layer, families, jnp.log2(noise), q_start, c0, valid)[0]
 
 
-def settled_law(layer, families, start, q_start, c0, valid) -> AsymmetricFixedPoint:
+def _settled_in_grid(layer, noise_var, q0, c0, families):
+    valid = layer.is_valid()
+    return _settled_from(layer.guarded(valid), families, jnp.log2(noise_var) / 2, q0, c0, valid)
+
+
+def _settled_from(layer, families, start, q_start, c0, valid):
     """All that is deterministic, from log2 of the noise after some layers; c is NaN where sampled."""
     families = jax.tree.map(lambda x: jnp.asarray(x).astype(start.dtype), families)
-    t, direction = search(layer, families, start)
-    point = at_noise(layer, families, t, direction, q_start)
+    t, direction, several = _search(layer, families, start)
+    point = _at_noise(layer, families, t, direction, q_start)
     undefined = jnp.isnan(point.chi_1) | _is_frozen(families, point) | parting(layer.activation, point, c0)
     blank = lambda x: jnp.where(undefined, jnp.nan, x)  # noqa: E731
     opposed = (c0 == -1) & _is_reflected(layer.activation, -1.0) & (layer.prior.bias_var == 0)
     gap = blank(jnp.where(opposed, 2.0, 0.0))
     zero = blank(jnp.zeros_like(gap))
     fields = dict(c=1 - gap, one_minus_c=gap, chi_c=blank(point.chi_1), c_error=zero, chi_c_error=zero)
-    return masked(point, valid, fields)
+    return masked(dataclasses.replace(point, **fields), valid), several & valid
 
 
 def parting(activation, point: AsymmetricFixedPoint, c0):
@@ -195,11 +220,11 @@ def _far_pieces(families, point) -> Pieces:
     return jax.tree.map(lambda a, b: jnp.where(up, a, b), families.infinity, families.zero)
 
 
-def search(layer: AsymmetricLayer, families: Families, start):
-    """(t, direction): log2 of the noise of the fixed point approached from ``start``.
+def _search(layer: AsymmetricLayer, families: Families, start):
+    """(t, direction, several): log2 of the noise of the fixed point approached from ``start``.
 
-    direction is 0 for a finite one, 1 and -1 where the signal grows or decays for ever, and 2
-    where every noise level is a fixed point.
+    direction is 0 for a finite one, 1 and -1 where the signal grows or decays for ever,
+    and 2 where every noise level is a fixed point. several: whether there are others.
     """
     prior, family = layer.prior, families.settled
     dtype = start.dtype
@@ -238,10 +263,12 @@ def search(layer: AsymmetricLayer, families: Families, start):
     level = jnp.finfo(dtype).eps ** 0.5
     marginal = (prior.bias_var == 0) & jnp.all(jnp.abs(values) <= level)
     direction = jnp.where(marginal, 2, jnp.where(found, 0, jnp.where(rising, 1, -1)))
-    return jnp.where(direction == 0, root, start), direction
+    ends = jnp.stack([values[0] <= 0, values[-1] > 0])  # decaying, growing for ever
+    several = marginal | (jnp.sum(falls) + jnp.sum(ends) > 1)
+    return jnp.where(direction == 0, root, start), direction, several
 
 
-def limiting_growth(layer: AsymmetricLayer, family: Family):
+def _limiting_growth(layer: AsymmetricLayer, family: Family):
     """log2 g of the law that an unbounded or vanishing signal keeps, s' = s/g."""
     log_weight = jnp.log(layer.prior.weight_var)
     excess = lambda u: log_weight + family.spend(u, layer.prior.anticorrelation)  # noqa: E731
@@ -259,7 +286,7 @@ def limiting_growth(layer: AsymmetricLayer, family: Family):
     return root - value / jax.lax.stop_gradient(jnp.where(slope == 0, 1.0, slope))
 
 
-def at_noise(layer, families: Families, t, direction, q_start) -> AsymmetricFixedPoint:
+def _at_noise(layer, families: Families, t, direction, q_start) -> AsymmetricFixedPoint:
     """Everything deterministic at the fixed point that ``search`` found."""
     prior = layer.prior
     first_moment, square = (prior.special_weight.moment(k) for k in (1, 2))
@@ -270,7 +297,7 @@ def at_noise(layer, families: Families, t, direction, q_start) -> AsymmetricFixe
 
     far = jax.tree.map(lambda a, b: jnp.where(up, a, b), families.growing, families.shrinking)
     pieces = jax.tree.map(lambda a, b: jnp.where(up, a, b), families.infinity, families.zero)
-    u = limiting_growth(layer, far)
+    u = _limiting_growth(layer, far)
     far_law, _, _ = far.at(u)
     gain = 4.0**-u
     resolved = u <= far.nodes[-1, -1]
@@ -345,7 +372,7 @@ def _with_pairs(layer, point, c0, families, particles: int, seed: int) -> Asymme
     fields, inside = jax.lax.cond(sample, sampled, known, None)
     unsolved = (point.status == Status.CONVERGED) & ~inside
     fields |= {"status": jnp.where(unsolved, Status.MAX_STEPS, point.status)}
-    return masked(point, True, fields)
+    return masked(dataclasses.replace(point, **fields), True)
 
 
 def _settled_activation(activation: Activation, finite, left, right) -> Activation:
@@ -356,12 +383,3 @@ def _settled_activation(activation: Activation, finite, left, right) -> Activati
         return jnp.where(finite, activation.fn(x, *params), pieces.fn(x, left, right))
 
     return Activation._built_in("settled", blended, (), (finite, left, right, *activation.params))
-
-
-def masked(point: AsymmetricFixedPoint, valid, changes) -> AsymmetricFixedPoint:
-    """With some fields changed; NaN and INVALID where a parameter is outside its domain."""
-    codes = {"status": Status.INVALID, "phase": Phase.UNDEFINED}
-    fields = vars(point) | changes
-    fields = {name: jnp.where(valid, value, codes.get(name, jnp.nan)) for name, value in fields.items()}
-    fields |= {name: fields[name].astype(jnp.int32) for name in codes}
-    return AsymmetricFixedPoint(**fields)

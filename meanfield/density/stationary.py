@@ -59,6 +59,7 @@ def stationary_law(kernel: Kernel, activation: Activation, noise, next_noise) ->
         return after, signals.expect(signals.slope**2, tangent)
 
     def law_layer(change, _):
+        change = change - jnp.sum(weights * change) * law  # rounding adds mass, which would stay
         responses = signals.expect(phi**2, change), signals.expect(phi, change)
         return transported(kernel, signals, next_noise, change), responses
 
@@ -116,35 +117,42 @@ def _solve(kernel: Kernel, signals: Signals, next_noise):
 def growth_rate(weight_var, response):
     """mu with weight_var sum_k response_k mu^(-k-1) = 1: the growth per layer of what responds so.
 
-    The dominant solution of the recurrence e_{l+1} = weight_var sum_k response_k e_{l-k},
-    the sequence continued geometrically beyond its terms.
+    That is the dominant solution of e_{l+1} = weight_var sum_k response_k e_{l-k}, the
+    sequence continued geometrically beyond its terms. Where the dominant ones are complex,
+    their modulus.
     """
-    dtype = response.dtype
-    first, last = response[-2], response[-1]
-    ratio = jnp.where(first == 0, 0.0, last / jnp.where(first == 0, 1.0, first))
-    ratio = jnp.clip(ratio, -0.999, 0.999)
-    size = response.shape[0]
+    size, dtype = response.shape[0], response.dtype
+    last, before = response[-1], response[-2]
+    ratio = jnp.clip(jnp.where(before == 0, 0.0, last / jnp.where(before == 0, 1.0, before)), -0.999, 0.999)
+    mu, modulus = _power_iteration(*jax.lax.stop_gradient((weight_var * response, ratio)))
 
     def excess(mu):
         powers = mu ** -(jnp.arange(size, dtype=dtype) + 1)
         tail = last * powers[-1] * ratio / (mu - ratio)
         return weight_var * (jnp.sum(response * powers) + tail) - 1
 
-    coefficients = jax.lax.stop_gradient(weight_var * response)
+    safe = jnp.where(jnp.isfinite(mu) & (mu != 0), mu, 1.0)
+    value, slope = jax.jvp(excess, (safe,), (jnp.ones_like(safe),))
+    # One step of Newton's method, which carries the derivatives.
+    polished = safe - value / jax.lax.stop_gradient(jnp.where(slope == 0, 1.0, slope))
+    close = jnp.abs(polished - mu) <= 1e-3 * jnp.abs(mu)
+    return jnp.where(close, polished, modulus)
 
-    def recur(history, _):
-        new = jnp.sum(coefficients * history)
-        size_now = jnp.maximum(jnp.max(jnp.abs(history)), jnp.abs(new))
-        history = jnp.concatenate([new[None], history[:-1]]) / jnp.where(size_now == 0, 1.0, size_now)
-        return history, None
 
-    start = jnp.zeros_like(response).at[0].set(1.0)
-    history, _ = jax.lax.scan(recur, start, length=6 * size)
-    mu = jnp.where(history[1] == 0, 0.0, history[0] / jnp.where(history[1] == 0, 1.0, history[1]))
-    known = jnp.isfinite(mu) & (mu != 0)
-    mu = jnp.where(known, mu, 1.0)
-    for _ in range(4):  # Newton's steps; the last carries the derivatives
-        mu = jax.lax.stop_gradient(mu)
-        value, slope = jax.jvp(excess, (mu,), (jnp.ones_like(mu),))
-        mu = mu - value / jax.lax.stop_gradient(jnp.where(slope == 0, 1.0, slope))
-    return jnp.where(known, mu, 0.0)
+def _power_iteration(coefficients, ratio):
+    """Last growth factor of the recurrence, and the geometric mean of many."""
+    size = coefficients.shape[0]
+
+    def step(state, _):
+        history, tail = state
+        new = jnp.sum(coefficients * history) + tail
+        tail = ratio * (tail + coefficients[-1] * history[-1])
+        moved = jnp.concatenate([new[None], history[:-1]])
+        norm = jnp.maximum(jnp.max(jnp.abs(moved)), jnp.abs(tail))
+        norm = jnp.where(norm == 0, 1.0, norm)
+        factor = new / jnp.where(history[0] == 0, 1.0, history[0])
+        return (moved / norm, tail / norm), (factor, jnp.log(norm))
+
+    start = jnp.zeros_like(coefficients).at[0].set(1.0), jnp.zeros_like(ratio)
+    _, (factors, logs) = jax.lax.scan(step, start, length=8 * size)
+    return factors[-1], jnp.exp(jnp.mean(logs[4 * size :]))
