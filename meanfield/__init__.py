@@ -96,6 +96,6 @@ if TYPE_CHECKING:
     from meanfield.phase_diagrams import phase_diagram as phase_diagram
     from meanfield.priors import AsymmetricPrior as AsymmetricPrior
     from meanfield.priors import NormalPrior as NormalPrior
-    from meanfield.status import Phase as Phase
     from meanfield.special_weights import Beta as Beta
+    from meanfield.status import Phase as Phase
     from meanfield.status import Status as Status

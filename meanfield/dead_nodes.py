@@ -60,9 +60,9 @@ def dead_node_probability(
     if not validation.is_traced(c0) and np.any(np.asarray(c0) * (n_inputs - 1) < -1 - 1e-12):
         raise ValueError(f"c0 must be at least -1/(n_inputs - 1): no {np.max(n_inputs)} signals have {c0}")
     c = propagate(activation, prior, q0=q0, c0=c0, depth=depth).c
-    many = jnp.reshape(jnp.asarray(n_inputs), (1,) * max(0, c.ndim - np.ndim(n_inputs)) + np.shape(n_inputs))
-    c = c.reshape(c.shape[:1] + (1,) * max(0, many.ndim - c.ndim + 1) + c.shape[1:])
-    log_probability = log_orthant_probability(many, c)
+    missing = max(0, np.ndim(n_inputs) - (c.ndim - 1))  # the layers' axis stays the first
+    c = c.reshape(c.shape[:1] + (1,) * missing + c.shape[1:])
+    log_probability = log_orthant_probability(n_inputs, c)
     return DeadNodes(jnp.exp(log_probability), log_probability, jnp.zeros_like(log_probability))
 
 
@@ -98,14 +98,15 @@ def _sampled(activation, prior, n_inputs, q0, c0, depth, particles, seed) -> Dea
     count = int(n_inputs)
     groups = max(groups, -(-groups * size * count // _MOST_NUMBERS))
     size = -(-particles // groups)
-    seed = validation.count("seed", seed, low=0)
-    static = (depth, count, groups, size, seed)
+    key = jax.random.key(validation.count("seed", seed, low=0))
     dtype = jnp.result_type(float, *map(jnp.asarray, (q0, c0, *jax.tree.leaves(prior))))
-    return _population(activation, prior, jnp.asarray(q0, dtype), jnp.asarray(c0, dtype), *static)
+    return _population(
+        activation, prior, jnp.asarray(q0, dtype), jnp.asarray(c0, dtype), key, depth, count, groups, size
+    )
 
 
-def _population(activation, prior, q0, c0, depth, count, groups, size, seed):
-    keys = jax.random.split(jax.random.key(seed), groups)
+def _population(activation, prior, q0, c0, key, depth, count, groups, size):
+    keys = jax.random.split(key, groups)
     one_group = lambda key: _group(activation, prior, (q0, c0 * q0), key, depth, count, size)  # noqa: E731
     logs = jax.lax.map(one_group, keys, batch_size=groups_at_once(size * count))
     log_probability = jax.nn.logsumexp(logs, axis=0) - np.log(groups)
@@ -114,7 +115,7 @@ def _population(activation, prior, q0, c0, depth, count, groups, size, seed):
     return DeadNodes(probability, log_probability, probability * jnp.std(ratio, axis=0, ddof=1) / groups**0.5)
 
 
-_population = jax.jit(_population, static_argnums=(4, 5, 6, 7, 8))
+_population = jax.jit(_population, static_argnums=(5, 6, 7, 8))
 
 
 def _group(activation, prior, start, key, depth, count, size):

@@ -161,15 +161,20 @@ def phase_diagram(
         return [grid[i] for grid, i in zip(grids, index, strict=True)]
 
     with jax.enable_x64(True), progress_bar(size, "phase diagram") as advance:
+        solve_grid: Callable = _solve_tabulated if _worth_a_table(activation, size) else _solve_directly
         if law is not None:
             solve_grid = functools.partial(_solve_asymmetric, law)
-        else:
-            solve_grid = _solve_tabulated if _worth_a_table(activation, size) else _solve_directly
         solve_grid(activation, points, size, q0, c0, result, advance)
     shape = tuple(n for n, name in zip(sizes, PARAMETERS, strict=True) if np.ndim(axes[name]) == 1)
     fields = {name: array.reshape(shape) for name, array in result.items()}
-    names = dict(activation=repr(activation), special_weight="" if law is None else repr(law))
-    return PhaseDiagram(**axes, **fields, q0=np.asarray(q0), c0=np.asarray(c0), **names)
+    return PhaseDiagram(
+        **axes,
+        **fields,
+        q0=np.asarray(q0),
+        c0=np.asarray(c0),
+        activation=repr(activation),
+        special_weight="" if law is None else repr(law),
+    )
 
 
 def _worth_a_table(activation, size: int) -> bool:
@@ -224,20 +229,24 @@ def _solve_again(activation, points, size, q0, c0, result) -> None:
         _store(result, poor[start:stop], solved, stop - start)
 
 
+def _asymmetric(law, values) -> AsymmetricPrior:
+    return AsymmetricPrior(**dict(zip(PARAMETERS, values, strict=True)), special_weight=law)
+
+
 def _solve_asymmetric(law, activation, points, size, q0, c0, result, advance) -> None:
     """From tables of stationary laws; where the start matters, layer by layer."""
     from meanfield.density.fixed_point import settled_fixed_point, settled_grid
 
     several = np.zeros(size, bool)
     for start, stop, values in _chunks(points, size, _CHUNK_ASYMMETRIC):
-        solved, unsure = jax.device_get(settled_grid(activation, AsymmetricPrior(*values, law), q0, c0))
+        solved, unsure = jax.device_get(settled_grid(activation, _asymmetric(law, values), q0, c0))
         _store(result, slice(start, stop), solved, stop - start)
         several[start:stop] = unsure[: stop - start]
         advance(stop - start)
     (open_points,) = np.nonzero(several)
     if open_points.size:
         values = [v[open_points] for v in points(0, size)]
-        solved = settled_fixed_point(activation, AsymmetricPrior(*values, law), q0=q0, c0=c0)
+        solved = settled_fixed_point(activation, _asymmetric(law, values), q0=q0, c0=c0)
         _store(result, open_points, jax.device_get(solved), open_points.size)
 
 

@@ -31,7 +31,7 @@ class SpecialWeight(ABC):
 
     def moment(self, order: int) -> float:
         """E B^order."""
-        nodes, weights = gauss_rule(self)
+        nodes, weights = _fine_rule(self)
         return float(np.sum(weights * nodes**order))
 
 
@@ -144,7 +144,7 @@ def gauss_rule(law: SpecialWeight) -> tuple[np.ndarray, np.ndarray]:
     From the three-term recurrence of its orthogonal polynomials, by Lanczos' method on
     a fine discretisation of the law (Gautschi, Orthogonal Polynomials, 2004, section 2.2).
     """
-    points, masses = fine_rule(law)
+    points, masses = _fine_rule(law)
     spread = np.max(points) - np.min(points)
     if spread <= 1e-14 * max(np.max(points), 1e-300):
         return points[:1], np.ones(1)
@@ -169,7 +169,7 @@ def gauss_rule(law: SpecialWeight) -> tuple[np.ndarray, np.ndarray]:
 
 
 @functools.lru_cache(maxsize=64)
-def fine_rule(law: SpecialWeight) -> tuple[np.ndarray, np.ndarray]:
+def _fine_rule(law: SpecialWeight) -> tuple[np.ndarray, np.ndarray]:
     """Many points of a law and their masses: Gauss panels in u, ever narrower towards 0 and 1."""
     if isinstance(law, Constant):
         return np.array([law.value]), np.ones(1)
@@ -182,6 +182,18 @@ def fine_rule(law: SpecialWeight) -> tuple[np.ndarray, np.ndarray]:
     with jax.enable_x64(True), jax.ensure_compile_time_eval():
         low, high = (np.asarray(law.quantile(jnp.asarray(x))) for x in (u, 1 - u[::-1]))
     return np.concatenate([low, high]), np.concatenate([masses, masses[::-1]])
+
+
+@functools.lru_cache(maxsize=64)
+def distribution(law: SpecialWeight) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(b, P(B <= b), E B^2 for B <= b) at many b, ascending, dense towards the ends of the law."""
+    logit = np.linspace(-_REACH, _REACH, 200_001)
+    small = 1 / (1 + np.exp(np.abs(logit)))
+    u = np.where(logit < 0, small, 1 - small)
+    with jax.enable_x64(True), jax.ensure_compile_time_eval():
+        b = np.maximum.accumulate(np.asarray(law.quantile(jnp.asarray(np.clip(u, 1e-300, 1 - 2**-53)))))
+    squared = np.concatenate([[0.0], np.cumsum(np.diff(u) * (b[1:] ** 2 + b[:-1] ** 2) / 2)])
+    return b, u, squared * (law.moment(2) / squared[-1] if squared[-1] > 0 else 1.0)
 
 
 _REACH, _STEPS = 36.0, 1153  # of the table of logit quantiles: 16 a unit

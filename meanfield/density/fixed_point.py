@@ -74,11 +74,13 @@ def asymmetric_fixed_point(
     layer = AsymmetricLayer.of(activation, prior)
     q0 = validation.real("q0", q0, low=0.0, low_open=True)
     c0 = validation.real("c0", c0, low=-1.0, high=1.0)
-    static = (validation.count("particles", particles, low=1000), validation.count("seed", seed, low=0))
+    particles = validation.count("particles", particles, low=1000)
+    key = jax.random.key(validation.count("seed", seed, low=0))
     point = settled_fixed_point(activation, prior, q0=q0, c0=c0)
     if not validation.is_traced(point) and not np.any(parting(layer.activation, point, c0)):
         return point
-    return pointwise(_with_pairs, layer, point, c0, shared=(families_of(layer),), static=static, at_once=1)
+    shared = families_of(layer), key
+    return pointwise(_with_pairs, layer, point, c0, shared=shared, static=(particles,), at_once=1)
 
 
 def settled_fixed_point(activation, prior, *, q0, c0) -> AsymmetricFixedPoint:
@@ -346,7 +348,7 @@ def _at_noise(layer, families: Families, t, direction, q_start) -> AsymmetricFix
     )
 
 
-def _with_pairs(layer, point, c0, families, particles: int, seed: int) -> AsymmetricFixedPoint:
+def _with_pairs(layer, point, c0, families, key, particles: int) -> AsymmetricFixedPoint:
     """c and chi_c sampled where signals part."""
     families = jax.tree.map(lambda x: jnp.asarray(x).astype(point.q.dtype), families)
     sample = parting(layer.activation, point, c0) & jnp.isfinite(point.chi_1) & ~_is_frozen(families, point)
@@ -361,7 +363,7 @@ def _with_pairs(layer, point, c0, families, particles: int, seed: int) -> Asymme
     noise_var = jnp.where(sample, point.noise_var, 1.0)  # in units of q where the signal has no size
 
     def sampled(_):
-        gap, gap_error, chi_c, chi_c_error, inside = settled_pair(settled, noise_var, q, particles, seed)
+        gap, gap_error, chi_c, chi_c_error, inside = settled_pair(settled, noise_var, q, particles, key)
         fields = dict(c=1 - gap, one_minus_c=gap, chi_c=chi_c, c_error=gap_error, chi_c_error=chi_c_error)
         return fields, inside
 

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from meanfield.special_weights import SpecialWeight, fine_rule, gauss_rule
+from meanfield.special_weights import SpecialWeight, distribution, gauss_rule
 
 NODES = 16  # of a panel
 _CORE = 32.0  # panels are equal up to here, in units of the noise, and grow from here on
@@ -110,10 +110,12 @@ class Kernel:
 def kernel_of(law: SpecialWeight, step: float) -> Kernel:
     """The layer of ``law`` on the grid of ``step``. Some 0.5 s; kept for the process."""
     grid = grid_of(step)
-    nodes, _ = gauss_rule(law)
-    scale = max(1.0, float(nodes.max()))
+    nodes, masses = gauss_rule(law)
+    # Of an unbounded law, up to where rounding hides the rest of its second moment.
+    beyond = np.cumsum((masses * nodes**2)[::-1])[::-1]
+    scale = max(1.0, float(np.max(nodes, where=beyond > 1e-14 * beyond[0], initial=0.0)))
     a = grid.points[len(grid.points) // 2 :] / scale
-    tables = [_both_signs(grid, values) for values in _kernel_values(law, grid.points, a, scale)]
+    tables = [_both_signs(grid, values) for values in _kernel_values(law, grid.points, a)]
     plain, squared, second = tables
     return Kernel(plain, squared, second, scale, law.moment(1), law.moment(2), grid)
 
@@ -125,11 +127,11 @@ def _both_signs(grid: Grid, values: np.ndarray) -> np.ndarray:
     return (panels @ grid.to_coefficients.T).reshape(values.shape)
 
 
-def _kernel_values(law, x, a, scale) -> list[np.ndarray]:
+def _kernel_values(law, x, a) -> list[np.ndarray]:
     nodes, masses = gauss_rule(law)
     tables = [np.zeros((len(x), len(a))) for _ in range(3)]
     # The Gauss rule resolves a unit Gaussian in B a up to here (and any, for one weight).
-    near = a * scale <= (np.inf if len(nodes) == 1 else _CORE)
+    near = a * nodes[-1] <= (np.inf if len(nodes) == 1 else _CORE)
     for b, mass in zip(nodes, masses, strict=True):
         z = x[:, None] - b * a[near]
         density = mass * _normal(z)
@@ -142,21 +144,30 @@ def _kernel_values(law, x, a, scale) -> list[np.ndarray]:
 
 
 def _far_kernel_values(law, x, a) -> list[np.ndarray]:
-    """The same for large a, where the Gaussian is narrower than the panels.
+    """The same for large a, where a rule in B would have to resolve a narrow Gaussian.
 
-    With G the distribution function of B, d/dx E G((x - z)/a) = -E z G((x - z)/a), and
-    for the third derivative Hermite's z^3 - 3z stands in the place of z.
+    With G the distribution function of B, the first is d/dx E G((x - z)/a) = -E z G((x - z)/a), and
+    for the third derivative Hermite's z^3 - 3z stands in the place of z. Between the
+    ends of the support G is smooth; outside it is constant, and the integral known.
     """
-    points, masses = fine_rule(law)
-    positions = np.concatenate([points[:1], points, points[-1:]])
-    z, weights = np.polynomial.legendre.leggauss(64)
-    z, weights = 8 * z, 8 * weights * _normal(8 * z)
-    results = []
-    for mass, factor in ((masses, -z), (masses * points**2, -z), (masses, -(z**3 - 3 * z) / 2)):
-        total = np.cumsum(mass)
-        heights = np.concatenate([[0.0], total - mass / 2, total[-1:]])
-        terms = zip(z, weights * factor, strict=True)
-        results.append(sum(f * np.interp((x[:, None] - node) / a, positions, heights) for node, f in terms))
+    b, plain, squared = distribution(law)
+    results = [np.zeros((len(x), len(a))) for _ in range(3)]
+    reached = x > -8  # the support is at b >= 0
+    x, a = x[reached, None], a[None, :]
+    ends = [np.clip(x - a * edge, -8, 8) for edge in (b[-1], b[0])]
+    middle, half = (ends[0] + ends[1]) / 2, (ends[1] - ends[0]) / 2
+    outside = plain[-1] * _normal(ends[0])
+    terms = [outside, squared[-1] / plain[-1] * outside, (ends[0] ** 2 - 1) / 2 * outside]
+    for node, weight in zip(*np.polynomial.legendre.leggauss(40), strict=True):
+        z = middle + half * node
+        density = weight * half * _normal(z)
+        position = (x - z) / a
+        below = density * np.interp(position, b, plain)
+        terms[0] -= z * below
+        terms[1] -= z * density * np.interp(position, b, squared)
+        terms[2] -= (z**3 - 3 * z) / 2 * below
+    for result, term in zip(results, terms, strict=True):
+        result[reached] = term
     return results
 
 

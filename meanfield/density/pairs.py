@@ -17,11 +17,11 @@ _SMALLEST = 1e-10  # of g, in units of s^2
 _RESPONSE = (8, 32)  # layers between which a change of the correlation is followed
 
 
-def settled_pair(layer, noise_var, q, particles: int, seed: int):
+def settled_pair(layer, noise_var, q, particles: int, key):
     """(1 - c, its standard error, chi_c, its standard error, whether the solution lies inside)."""
     prior = layer.prior
     groups, size = divided(particles)
-    keys = jax.random.split(jax.random.key(seed), groups)
+    keys = jax.random.split(key, groups)
     at_once = groups_at_once(size)
 
     def squares(log_gap):

@@ -16,6 +16,7 @@ from jaxtyping import Array, Float
 from meanfield import validation
 from meanfield.broadcasting import pointwise
 from meanfield.density.layer import AsymmetricLayer
+from meanfield.maps import Trajectory
 
 PARTICLES = 1 << 18
 _GROUPS = 64
@@ -26,7 +27,7 @@ _AT_ONCE = 1 << 17  # particles treated together: few enough to stay in the cach
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, eq=False)
-class PopulationDynamics:
+class PopulationDynamics(Trajectory):
     """Statistics by layer; shape (depth + 1, ...), entry 0 the start.
 
     q, q2: second moments E h^2 of the pre-activations under both inputs. c: uncentred
@@ -40,9 +41,6 @@ class PopulationDynamics:
     heavy tail, the largest single contribution to a second moment is added.
     """
 
-    q: Float[Array, "layers ..."]
-    q2: Float[Array, "layers ..."]
-    c: Float[Array, "layers ..."]
     one_minus_c: Float[Array, "layers ..."]
     mean: Float[Array, "layers ..."]
     inactive: Float[Array, "layers ..."]
@@ -79,8 +77,17 @@ def population_dynamics(
     c0 = validation.real("c0", c0, low=-1.0, high=1.0)
     q2 = q0 if q2 is None else validation.real("q2", q2, low=0.0, low_open=True)
     groups, size = divided(validation.count("particles", particles, low=_FEWEST))
-    static = (depth, groups, size, validation.count("seed", seed, low=0))
-    result = pointwise(_population, layer, q0, q2, c0, static=static, at_once=groups_at_once(size))
+    key = jax.random.key(validation.count("seed", seed, low=0))
+    result = pointwise(
+        _population,
+        layer,
+        q0,
+        q2,
+        c0,
+        shared=(key,),
+        static=(depth, groups, size),
+        at_once=groups_at_once(size),
+    )
     return jax.tree.map(lambda x: jnp.moveaxis(x, -1, 0), result)
 
 
@@ -95,11 +102,11 @@ def groups_at_once(size: int) -> int:
     return max(1, _AT_ONCE // size)
 
 
-def _population(layer, q0, q2, c0, depth, groups, size, seed) -> PopulationDynamics:
+def _population(layer, q0, q2, c0, key, depth, groups, size) -> PopulationDynamics:
     valid = layer.is_valid() & (q0 > 0) & (q2 > 0) & (jnp.abs(c0) <= 1)
     layer = layer.guarded(valid)
     q0, q2, c0 = (jnp.where(valid, x, safe) for x, safe in ((q0, 1.0), (q2, 1.0), (c0, 0.5)))
-    keys = jax.random.split(jax.random.key(seed), groups)
+    keys = jax.random.split(key, groups)
     one_group = lambda key: group_statistics(layer, (q0, q2, c0), key, depth, size)  # noqa: E731
     statistics, largest = jax.lax.map(one_group, keys, batch_size=groups_at_once(size))
     mean = jax.tree.map(lambda x: jnp.mean(x, axis=0), statistics)
@@ -187,7 +194,8 @@ def _layer(layer, key, size, special, noise, moments):
 
     q, q2 = moments["q"], moments["q2"]
     root = jnp.sqrt(q * q2)
-    one_minus_c = (moments["gap"] - (q - q2) ** 2 / (jnp.sqrt(q) + jnp.sqrt(q2)) ** 2) / (2 * root)
+    sizes = ((q - q2) / (jnp.sqrt(q) + jnp.sqrt(q2))) ** 2
+    one_minus_c = jnp.maximum(moments["gap"] - sizes, 0.0) / (2 * root)
     observed = PopulationDynamics(
         q=q,
         q2=q2,

@@ -136,7 +136,8 @@ def growth_rate(weight_var, response):
     # One step of Newton's method, which carries the derivatives.
     polished = safe - value / jax.lax.stop_gradient(jnp.where(slope == 0, 1.0, slope))
     close = jnp.abs(polished - mu) <= 1e-3 * jnp.abs(mu)
-    return jnp.where(close, polished, modulus)
+    uncoupled = jnp.where(jnp.all(weight_var * response == 0), ratio, modulus)
+    return jnp.where(close, polished, uncoupled)
 
 
 def _power_iteration(coefficients, ratio):
