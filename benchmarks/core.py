@@ -7,33 +7,20 @@ Each job is run once to compile, then several times; the median is given. Accura
 the largest relative deviation from ``tests/reference`` or from the quadrature.
 """
 
-import argparse
 import json
-import os
-import platform
 import statistics
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import jax
 import numpy as np
+from harness import main, median_seconds
 
 import meanfield as mf
 
 REFERENCE = Path(__file__).parent.parent / "tests" / "reference" / "fixed_points.json"
 FIELDS = ("q", "c", "chi_1", "chi_c")
-
-
-def median_seconds(job, repeats=5) -> tuple[float, float]:
-    """(first call, median of the following ones)."""
-    times = []
-    for _ in range(repeats + 1):
-        began = time.perf_counter()
-        job()
-        times.append(time.perf_counter() - began)
-    return times[0], statistics.median(times[1:])
 
 
 def import_ratio(repeats=5) -> float:
@@ -126,30 +113,5 @@ def measure(quick: bool) -> list[dict]:
     return rows
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--quick", action="store_true", help="small sizes, to see that it runs")
-    parser.add_argument("--json", type=Path, help="write the rows to this file too")
-    options = parser.parse_args()
-    machine = {
-        "cores": os.cpu_count(),
-        "device": jax.devices()[0].device_kind,
-        "jax": jax.__version__,
-        "python": platform.python_version(),
-        "meanfield": mf.__version__,
-    }
-    rows = measure(options.quick)
-    print(machine)
-    print(f"{'job':38s} {'first':>9s} {'warm':>9s} {'error':>9s}")
-    for row in rows:
-        cells = [f"{row[k]:9.3f}" if k in row else " " * 9 for k in ("first_s", "warm_s")]
-        last = f"{row['error']:9.1e}" if "error" in row else f"{row['ratio']:8.2f}x"
-        print(f"{row['job']:38s} {cells[0]} {cells[1]} {last}")
-    if options.json:
-        options.json.write_text(json.dumps({"machine": machine, "rows": rows}, indent=1) + "\n")
-
-
 if __name__ == "__main__":
-    main()
+    main(__doc__, measure)

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import stats
 
 import meanfield as mf
 
@@ -105,3 +106,43 @@ def test_real_random_networks_follow_the_maps(name, kappa):
     # The test has the power to tell kappa from none.
     independent = mf.q_map(activation, mf.NormalPrior(1.3, 0.2), 1.0)
     assert abs(independent - q_map[1]) > 5 * q[:, 1].std() / np.sqrt(networks)
+
+
+def test_asymmetric_rows_hold_one_special_weight_each_at_a_random_place(x64):
+    fan_in, rows, weight_var = 8, 40_000, 1e-6
+    prior = mf.AsymmetricPrior(weight_var, 0.0, 0.5, special_weight=mf.Beta(2, 1))
+    kernel = np.asarray(prior.kernel_init()(jax.random.key(2), (fan_in, rows), jnp.float64))
+    special = np.sort(kernel, axis=0)[-1]
+    # Beta(2, 1) has the distribution function b^2; the others are a thousand times smaller.
+    assert stats.kstest(special, lambda b: np.clip(b, 0, 1) ** 2).pvalue > 1e-3
+    assert np.max(np.abs(np.sort(kernel, axis=0)[-2])) < 0.01
+    places = np.bincount(np.argmax(kernel, axis=0), minlength=fan_in)
+    assert stats.chisquare(places).pvalue > 1e-3
+
+
+def test_the_other_weights_of_asymmetric_rows_are_those_of_the_normal_prior(x64):
+    fan_in, rows = 6, 200_000
+    prior = mf.AsymmetricPrior(1.7, 0.0, 0.5, special_weight=100.0)
+    kernel = np.asarray(prior.kernel_init()(jax.random.key(3), (fan_in, rows), jnp.float64))
+    ordinary = np.where(kernel < 50, kernel, np.nan)
+    assert np.all(np.isnan(ordinary).sum(axis=0) == 1)
+    variance = 1.7 / fan_in * (1 - 0.5 / fan_in)
+    assert abs(np.nanvar(ordinary) / variance - 1) < 5 * np.sqrt(2 / np.isfinite(ordinary).sum())
+    both = ordinary[0] * ordinary[1]
+    expected, error = -1.7 * 0.5 / fan_in**2, variance / np.sqrt(np.isfinite(both).sum())
+    assert abs(np.nanmean(both) - expected) < 5 * error
+
+
+def test_an_asymmetric_convolution_kernel_has_one_special_weight_a_filter():
+    prior = mf.AsymmetricPrior(1e-8, special_weight=1.0)
+    kernel = prior.kernel_init()(jax.random.key(1), (3, 3, 4, 50), jnp.bfloat16)
+    assert kernel.shape == (3, 3, 4, 50) and kernel.dtype == jnp.bfloat16
+    assert np.all(np.sum(np.asarray(kernel, np.float32) > 0.5, axis=(0, 1, 2)) == 1)
+
+
+def test_asymmetric_priors_are_pytrees_with_a_static_law():
+    prior = mf.AsymmetricPrior(1.2, 0.1, 0.5, special_weight=0.3)
+    doubled = jax.tree.map(lambda x: 2 * x, prior)
+    assert (doubled.weight_var, doubled.bias_var, doubled.anticorrelation) == (2.4, 0.2, 1.0)
+    assert doubled.special_weight == prior.special_weight
+    assert mf.AsymmetricPrior.rai(1.0).weight_var == pytest.approx(0.6007**2)
