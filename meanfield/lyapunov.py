@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from meanfield.fixedpoint import fixed_point
+from meanfield.fixedpoint import FixedPoint, fixed_point
 from meanfield.status import Status
 
 
@@ -39,7 +39,16 @@ class DepthScales:
 
 def lyapunov_exponents(activation, prior=None, *, q0=1.0, c0=0.0) -> LyapunovExponents:
     """Lyapunov exponents at the fixed point. Arguments and errors as for ``fixed_point``."""
-    point = fixed_point(activation, prior, q0=q0, c0=c0)
+    return exponents_at(fixed_point(activation, prior, q0=q0, c0=c0))
+
+
+def depth_scales(activation, prior=None, *, q0=1.0, c0=0.0) -> DepthScales:
+    """xi = -1 / log|chi| of both maps. Arguments and errors as for ``fixed_point``."""
+    return depth_scales_at(fixed_point(activation, prior, q0=q0, c0=c0))
+
+
+def exponents_at(point: FixedPoint) -> LyapunovExponents:
+    """Lyapunov exponents at a fixed point that is known."""
     transverse = _log(point.chi_perp) / 2
     radial = _log(jnp.abs(point.chi_q))
     # Without a scale the radial direction grows like the signal itself.
@@ -49,9 +58,8 @@ def lyapunov_exponents(activation, prior=None, *, q0=1.0, c0=0.0) -> LyapunovExp
     return LyapunovExponents(q=radial, c=_log(point.chi_c), maximal=maximal)
 
 
-def depth_scales(activation, prior=None, *, q0=1.0, c0=0.0) -> DepthScales:
-    """xi = -1 / log|chi| of both maps. Arguments and errors as for ``fixed_point``."""
-    point = fixed_point(activation, prior, q0=q0, c0=c0)
+def depth_scales_at(point: FixedPoint) -> DepthScales:
+    """Depth scales at a fixed point that is known."""
     return DepthScales(q=_depth_scale(point.chi_q), c=_depth_scale(point.chi_c))
 
 

@@ -38,6 +38,14 @@ class Signals:
     def expect(self, values, law):
         return jnp.sum(values * self.masses(law))
 
+    def unresolved(self, law):
+        """Share of E phi^2 in the last two coefficients of its integrand on every panel."""
+        integrand = (self.phi**2 * self.interpolate(self.grid, law)).reshape(-1, NODES)
+        last = jnp.abs(integrand @ jnp.asarray(self.grid.to_coefficients.T[:, -2:], law.dtype))
+        widths = jnp.sum(self.weights.reshape(-1, NODES), axis=1)
+        activity = jnp.sum(self.phi**2 * self.masses(law))
+        return jnp.sum(last * widths[:, None]) / jnp.where(activity > 0, activity, 1.0)
+
 
 def transported(kernel: Kernel, signals: Signals, noise, law):
     """Density of x' = B phi(h)/noise + z on the grid, ``law`` being that of h."""

@@ -163,7 +163,7 @@ def _observed_and_next(layer: AsymmetricLayer, kernel: Kernel, state: _State):
 
     width = jnp.sqrt(moments[2])
     errors = [jnp.abs(moments[k] - state.expected[k]) / width**k for k in range(3)]
-    errors.append(unresolved(grid, state.law))
+    errors += [unresolved(grid, state.law), signals.unresolved(state.law)]
     observed = dict(
         q=moments[2] * state.noise**2,
         mean=moments[1] * state.noise,

@@ -70,7 +70,7 @@ def stationary_law(kernel: Kernel, activation: Activation, noise, next_noise) ->
         mean=mean,
         activity=activity,
         inactive=jnp.sum(masses * (signals.x < 0)),
-        error=jnp.max(jnp.abs(found - expected) / width) + unresolved(grid, law),
+        error=jnp.max(jnp.abs(found - expected) / width) + unresolved(grid, law) + signals.unresolved(law),
         slope_response=slopes,
         activity_response=activities,
         mean_response=means,
