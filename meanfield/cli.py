@@ -1,4 +1,4 @@
-"""The command line: ``meanfield phase-diagram``, ``fixed-point`` and ``info``.
+"""The command line: ``meanfield phase-diagram``, ``fixed-point``, ``dead-nodes`` and ``info``.
 
 JAX is imported inside the commands, so that help and usage errors come at once.
 """
@@ -21,8 +21,11 @@ from meanfield import __version__
 if TYPE_CHECKING:
     import numpy as np
 
+    from meanfield.dead_nodes import DeadNodes
     from meanfield.fixedpoint import FixedPoint
     from meanfield.phase_diagrams import PhaseDiagram
+    from meanfield.priors import AsymmetricPrior, NormalPrior
+    from meanfield.special_weights import SpecialWeight
 
 USAGE_ERROR = 2
 INTERRUPTED = 130
@@ -42,6 +45,17 @@ _Activation = Annotated[
 ]
 _Q0 = Annotated[str, typer.Option("--q0", metavar="NUMBER", help="Variance to start from, at least 0.")]
 _C0 = Annotated[str, typer.Option("--c0", metavar="NUMBER", help="Correlation to start from, -1 to 1.")]
+_SpecialWeight = Annotated[
+    str,
+    typer.Option(
+        metavar="LAW",
+        help='Law of one weight in every row: "beta(2,1)" for RAI and RAAI, a number for the same in '
+        "every row, or none.",
+    ),
+]
+_WeightVar = Annotated[str, typer.Option(metavar="NUMBER", help="Weight variance, at least 0.")]
+_BiasVar = Annotated[str, typer.Option(metavar="NUMBER", help="Bias variance, at least 0.")]
+_Anticorrelation = Annotated[str, typer.Option(metavar="NUMBER", help="Anticorrelation, at most 1.")]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -128,6 +142,7 @@ def _phase_diagram(
     ] = None,
     q0: _Q0 = "1",
     c0: _C0 = "0",
+    special_weight: _SpecialWeight = "none",
     quantity: Annotated[
         str,
         typer.Option(
@@ -165,10 +180,11 @@ def _phase_diagram(
     from meanfield.phase_diagrams import phase_diagram, written_whole
     from meanfield.plotting import checked_quantity, write_picture
 
-    name = repr(as_activation(activation))
+    law = _law(special_weight)
+    name = repr(as_activation(activation)) + ("" if law is None else f"_{law!r}")
     checked_quantity(quantity)
     picture, data = _outputs(output, name)
-    diagram = phase_diagram(activation, **axes, **start)
+    diagram = phase_diagram(activation, **axes, **start, special_weight=law)
     diagram.save(data)
     written_whole(picture, lambda file: write_picture(diagram, quantity, file))
     _print_findings(diagram)
@@ -177,12 +193,13 @@ def _phase_diagram(
 
 @app.command("fixed-point")
 def _fixed_point(
-    weight_var: Annotated[str, typer.Option(metavar="NUMBER", help="Weight variance, at least 0.")],
+    weight_var: _WeightVar,
     activation: _Activation = "relu",
-    bias_var: Annotated[str, typer.Option(metavar="NUMBER", help="Bias variance, at least 0.")] = "0",
-    anticorrelation: Annotated[str, typer.Option(metavar="NUMBER", help="Anticorrelation, at most 1.")] = "0",
+    bias_var: _BiasVar = "0",
+    anticorrelation: _Anticorrelation = "0",
     q0: _Q0 = "1",
     c0: _C0 = "0",
+    special_weight: _SpecialWeight = "none",
     every: Annotated[
         bool, typer.Option("--all", help="Every finite, positive fixed point, stable or not.")
     ] = False,
@@ -200,15 +217,82 @@ def _fixed_point(
     import jax
 
     from meanfield.activations import as_activation
-    from meanfield.priors import NormalPrior
 
+    law = _law(special_weight)
+    if every and law is not None:
+        raise ValueError("--all has no place beside --special-weight; --q0 chooses the fixed point there")
     with jax.enable_x64(True):
-        prior = NormalPrior(**parameters)
+        prior = _prior(parameters, law)
         points = (_every_point if every else _one_point)(as_activation(activation), prior, **start)
     if not points:
         print("There is no finite, positive fixed point.")
         return
     _print_points(points)
+
+
+@app.command("dead-nodes")
+def _dead_nodes(
+    activation: _Activation = "relu",
+    weight_var: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NUMBER", help="Weight variance, at least 0.", show_default="that of unit gain, for relu"
+        ),
+    ] = None,
+    bias_var: _BiasVar = "0",
+    anticorrelation: _Anticorrelation = "0",
+    special_weight: _SpecialWeight = "none",
+    inputs: Annotated[int, typer.Option(metavar="NUMBER", help="How many inputs.")] = 10,
+    depth: Annotated[int, typer.Option(metavar="NUMBER", help="Number of layers.")] = 40,
+    width: Annotated[
+        int | None,
+        typer.Option(
+            metavar="NUMBER", help="Neurons in a layer: also how often such a network is born dead."
+        ),
+    ] = None,
+    q0: _Q0 = "1",
+    c0: _C0 = "0",
+    seed: Annotated[int, typer.Option(metavar="NUMBER", help="Of what is sampled.")] = 0,
+) -> None:
+    """How many neurons are inactive on every one of some inputs, layer by layer.
+
+    Exact for Gaussian weights, sampled, with a standard error, with a special weight. The
+    inputs are equally correlated at the start (--c0).
+
+    \b
+    Example:
+      meanfield dead-nodes --anticorrelation 1 --special-weight "beta(2,1)" --inputs 10 --width 20
+    """
+    given = {"bias_var": bias_var, "anticorrelation": anticorrelation}
+    parameters = {name: _number(name, text) for name, text in given.items()}
+    start = {"q0": _number("q0", q0), "c0": _number("c0", c0)}
+
+    import jax
+
+    from meanfield.activations import as_activation
+    from meanfield.born_dead import born_dead_probability
+    from meanfield.dead_nodes import dead_node_probability
+
+    law, phi = _law(special_weight), as_activation(activation)
+    if width is not None and repr(phi) != "relu":
+        raise ValueError(f"--width needs the activation relu, got {phi!r}")
+    with jax.enable_x64(True):
+        gain = " (unit gain)" if weight_var is None else ""
+        value = _unit_gain(phi, parameters, law) if weight_var is None else _number("weight_var", weight_var)
+        prior = _prior(parameters | {"weight_var": value}, law)
+        nodes = dead_node_probability(phi, prior, inputs, depth=depth, seed=seed, **start)
+        born = None
+        if width is not None:
+            born = born_dead_probability(prior, width, depth, n_inputs=inputs, c0=start["c0"], seed=seed)
+    on = "one input" if inputs == 1 else f"{inputs} inputs"
+    print(f"{phi!r}, weight variance {value:.6g}{gain}, dead on {on}")
+    _print_dead_nodes(nodes)
+    if born is not None:
+        error = f" ± {float(born.standard_error):.2g}" if born.standard_error else ""
+        print(
+            f"A network of {depth} hidden layers of {width} neurons is born dead on {on} "
+            f"with probability {float(born.probability):.6g}{error}."
+        )
 
 
 @app.command("info")
@@ -256,6 +340,42 @@ def _number(name: str, text: str) -> float:
     if not math.isfinite(value):
         raise ValueError(f"{_option(name)} must be finite, got {text!r}")
     return value
+
+
+def _law(text: str) -> "SpecialWeight | None":
+    """The law that --special-weight names."""
+    from meanfield.special_weights import Beta, Constant
+
+    plain = "".join(text.split()).lower()
+    if plain == "none":
+        return None
+    try:
+        if match := re.fullmatch(r"beta\(([^,]+),([^,]+)\)", plain):
+            return Beta(float(match[1]), float(match[2]))
+        return Constant(float(plain))
+    except ValueError as error:
+        reason = f" ({error})" if "must be" in str(error) else ""
+        raise ValueError(
+            f'--special-weight must be "beta(a,b)" with positive a and b, a number of at least 0, or none, '
+            f"got {text!r}{reason}"
+        ) from None
+
+
+def _prior(parameters: dict, law) -> "NormalPrior | AsymmetricPrior":
+    from meanfield.priors import AsymmetricPrior, NormalPrior
+
+    return NormalPrior(**parameters) if law is None else AsymmetricPrior(**parameters, special_weight=law)
+
+
+def _unit_gain(activation, parameters: dict, law) -> float:
+    """The weight variance at which ReLU signals neither grow nor decay, without bias."""
+    from meanfield.priors import AsymmetricPrior
+
+    if repr(activation) != "relu":
+        raise ValueError(f"--weight-var must be given for the activation {activation!r}: it has no unit gain")
+    kappa = parameters["anticorrelation"]
+    law = 0.0 if law is None else law
+    return AsymmetricPrior.unit_gain(kappa, activation, law).weight_var
 
 
 def _axis(name: str, text: str) -> "float | np.ndarray":
@@ -327,31 +447,27 @@ def _check_writable(path: Path) -> None:
 
 def _one_point(activation, prior, q0, c0) -> list[dict]:
     from meanfield.fixedpoint import fixed_point
-    from meanfield.lyapunov import depth_scales, lyapunov_exponents
 
-    start = {"q0": q0, "c0": c0}
-    scales = depth_scales(activation, prior, **start)
-    maximal = lyapunov_exponents(activation, prior, **start).maximal
-    derived = {"xi_q": float(scales.q), "xi_c": float(scales.c), "maximal": float(maximal)}
-    return [_fields(fixed_point(activation, prior, **start), ()) | derived]
+    return [_with_rates(fixed_point(activation, prior, q0=q0, c0=c0), ())]
 
 
 def _every_point(activation, prior, q0, c0) -> list[dict]:
-    import numpy as np
-
     from meanfield.fixedpoint import fixed_points
     from meanfield.status import Status
 
     if (q0, c0) != (1.0, 0.0):
         raise ValueError("--q0 and --c0 say which fixed point is approached and have no place beside --all")
     found = fixed_points(activation, prior, most=_MOST)
-    points = [_fields(found, i) for i in range(_MOST) if found.status[i] != Status.INVALID]
-    for point in points:
-        with np.errstate(divide="ignore"):
-            q, c, perpendicular = (np.log(np.abs(point[n])) for n in ("chi_q", "chi_c", "chi_perp"))
-            scales = {"xi_q": -1 / q if q else np.inf, "xi_c": -1 / c if c else np.inf}
-        point |= scales | {"maximal": max(perpendicular / 2, q)}
-    return points
+    return [_with_rates(found, i) for i in range(_MOST) if found.status[i] != Status.INVALID]
+
+
+def _with_rates(point: "FixedPoint", index) -> dict:
+    """One point's fields, depth scales and maximal Lyapunov exponent."""
+    from meanfield.lyapunov import depth_scales_at, exponents_at
+
+    scales = depth_scales_at(point)
+    derived = {"xi_q": scales.q, "xi_c": scales.c, "maximal": exponents_at(point).maximal}
+    return _fields(point, index) | {name: value[index].item() for name, value in derived.items()}
 
 
 def _fields(point: "FixedPoint", index) -> dict:
@@ -369,6 +485,9 @@ _ROWS = {
     "xi_q": "xi_q (layers)",
     "xi_c": "xi_c (layers)",
     "maximal": "maximal Lyapunov exponent",
+    "mean": "mean E h",
+    "noise_var": "variance of the Gaussian part",
+    "inactive": "inactive fraction",
 }
 
 
@@ -379,13 +498,40 @@ def _print_points(points: list[dict]) -> None:
     for _ in points[1:]:
         table.add_column(justify="right", no_wrap=True)
     for name, label in _ROWS.items():
-        table.add_row(label, *(f"{point[name]:.12g}" for point in points))
+        if name in points[0]:
+            table.add_row(label, *(_with_error(point, name) for point in points))
     table.add_row("phase", *(_word(Phase(point["phase"])) for point in points))
     statuses = [Status(point["status"]) for point in points]
     table.add_row("status", *map(_word, statuses))
     _print(table)
     for status in dict.fromkeys(statuses):
         print(f"{_word(status)}: {status.message}")
+
+
+def _with_error(point: dict, name: str) -> str:
+    """A number, to the digits that its standard error leaves."""
+    error = point.get({"c": "c_error", "one_minus_c": "c_error", "chi_c": "chi_c_error"}.get(name, ""), 0.0)
+    if not error > 0:
+        return f"{point[name]:.12g}"
+    places = max(0, 1 - math.floor(math.log10(error)))
+    return f"{point[name]:.{places}f} ± {error:.{places}f}"
+
+
+def _print_dead_nodes(result: "DeadNodes") -> None:
+    table = _table()
+    table.show_header = True
+    table.columns[0].header, table.columns[1].header = "layer", "dead nodes"
+    depth = result.probability.shape[0] - 1
+    sampled = bool((result.standard_error > 0).any())
+    if sampled:
+        table.add_column("standard error", justify="right", no_wrap=True)
+    shown = [layer for layer in (0, 1, 2, 5, *range(10, depth, 10)) if layer < depth]
+    for layer in (*shown, depth):
+        cells = [f"{float(result.probability[layer]):.6g}"]
+        if sampled:
+            cells.append(f"{float(result.standard_error[layer]):.2g}")
+        table.add_row(str(layer), *cells)
+    _print(table)
 
 
 def _print_findings(diagram: "PhaseDiagram") -> None:
@@ -395,7 +541,8 @@ def _print_findings(diagram: "PhaseDiagram") -> None:
 
     size = diagram.status.size
     shape = " x ".join(str(n) for n in diagram.status.shape)
-    table = _table(f"{diagram.activation}, {' x '.join(diagram.axes)} ({shape})")
+    names = ", ".join(filter(None, (diagram.activation, diagram.special_weight)))
+    table = _table(f"{names}, {' x '.join(diagram.axes)} ({shape})")
     table.add_column()
 
     def add(label: str, count: int, meaning: str = "") -> None:
@@ -411,9 +558,11 @@ def _print_findings(diagram: "PhaseDiagram") -> None:
     table.add_section()
     stable = diagram.status == Status.CONVERGED
     for label, field in {"q*": diagram.q, "c*": diagram.c}.items():
-        if stable.any():
-            low, high = field[stable].min(), field[stable].max()
-            table.add_row(label, f"{low:.4g} to {high:.4g}", "where converged")
+        known = stable & np.isfinite(field)
+        if known.any():
+            low, high = field[known].min(), field[known].max()
+            where = "where converged" if known.sum() == stable.sum() else "where converged and ordered"
+            table.add_row(label, f"{low:.4g} to {high:.4g}", where)
     _print(table)
 
 

@@ -202,7 +202,8 @@ def _draw_cells(ax, grid: _Grid, quantity: str) -> list:
     mesh = _mesh(ax, grid, shown, cmap=cmap.with_extremes(bad=_NO_VALUE), norm=norm)
     ax.figure.colorbar(mesh, ax=ax, label=kind.label, extend=extend)
     hatched = grid.has(*(s for _, statuses, _ in HATCHES for s in statuses))
-    return _legend_of_missing(values, np.ma.getmaskarray(shown) & ~hatched, kind)
+    unknown = "not sampled" if grid.diagram.special_weight else "undefined"
+    return _legend_of_missing(values, np.ma.getmaskarray(shown) & ~hatched, kind, unknown)
 
 
 def _draw_codes(ax, grid: _Grid, quantity: str) -> list:
@@ -257,7 +258,7 @@ def _scaled(values, scale: str, trusted):
     return shown, norm, cmap, ("neither", "min", "max", "both")[below + 2 * above]
 
 
-def _legend_of_missing(values, missing, kind: _Quantity) -> list:
+def _legend_of_missing(values, missing, kind: _Quantity, unknown: str) -> list:
     """What grey cells stand for."""
     symbol = kind.symbol.strip("$")
     with np.errstate(invalid="ignore"):
@@ -265,7 +266,7 @@ def _legend_of_missing(values, missing, kind: _Quantity) -> list:
             f"${symbol} = 0$": values == 0,
             f"${symbol} = \\infty$": np.isposinf(values),
             f"${symbol} < 0$": values < 0,
-            f"${symbol}$ undefined": np.isnan(values),
+            f"${symbol}$ {unknown}": np.isnan(values),
         }
     present = [reason for reason, where in reasons.items() if (where & missing).any()]
     return [Patch(facecolor=_NO_VALUE, label=", ".join(present))] if present else []
@@ -354,7 +355,8 @@ def _annotate(ax, grid: _Grid, legend: list) -> None:
     ax.set(xlim=(left, right), ylim=(bottom, top))
     fixed, value = diagram.fixed
     symbol = AXIS_SYMBOLS[fixed].strip("$")
-    ax.set_title(f"{diagram.activation}, ${symbol} = {value:g}$")
+    names = ", ".join(filter(None, (diagram.activation, diagram.special_weight)))
+    ax.set_title(f"{names}, ${symbol} = {value:g}$")
     if legend:
         # Below tick labels and axis label, whose height does not grow with the axes.
         below = ScaledTranslation(0, -3.6 * ax.xaxis.label.get_size() / 72, ax.figure.dpi_scale_trans)

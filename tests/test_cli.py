@@ -64,7 +64,7 @@ def test_values_are_those_of_phase_diagram_in_float64(call, here):
     expected = mf.phase_diagram("erf", **axes, q0=2.0, c0=0.5)
     assert loaded.activation == expected.activation
     for name, value in vars(expected).items():
-        if name != "activation":
+        if name not in ("activation", "special_weight"):
             np.testing.assert_array_equal(getattr(loaded, name), value)
             assert getattr(loaded, name).dtype == value.dtype
     assert loaded.q.dtype == np.float64
@@ -315,4 +315,88 @@ def test_control_c_ends_it_with_one_line_and_code_130(here):
     out, err = process.communicate(timeout=120)
     assert (process.returncode, out) == (130, "")
     assert re.fullmatch(r"Interrupted[^\n]*\n", err)
+    assert files(here) == []
+
+
+# --- asymmetric priors ---------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_fixed_point_with_a_special_weight_prints_error_bars_where_it_samples(call):
+    prior = ("--weight-var", "1.2", "--bias-var", "0.02", "--anticorrelation", "1")
+    code, out, err = call("fixed-point", *prior, "--special-weight", "beta(2,1)")
+    assert (code, err) == (0, "")
+    with jax.enable_x64(True):
+        point = mf.fixed_point("relu", mf.AsymmetricPrior(1.2, 0.02, 1.0))
+    cells = {label: row[0] for label, row in numbers(out).items() if row}
+    assert float(cells["q*"]) == pytest.approx(float(point.q), rel=1e-10)
+    assert float(cells["inactive fraction"]) == pytest.approx(float(point.inactive), rel=1e-10)
+    value, error = map(float, cells["c*"].split(" ± "))
+    assert value == pytest.approx(float(point.c), abs=1e-3)
+    assert error == pytest.approx(float(point.c_error), rel=0.1)
+
+
+def test_phase_diagram_with_a_special_weight_has_a_name_of_its_own(call, here):
+    grid = ("--weight-var", "0.2:1.6:8", "--anticorrelation", "0:1:5", "--special-weight", "0.5")
+    code, out, err = call("phase-diagram", *grid, "--quantity", "c")
+    assert (code, err) == (0, "")
+    assert files(here) == ["phase_diagram_relu_Constant_0.5.npz", "phase_diagram_relu_Constant_0.5.png"]
+    assert "Constant(0.5)" in out
+    diagram = mf.PhaseDiagram.load(here / "phase_diagram_relu_Constant_0.5.npz")
+    assert diagram.special_weight == "Constant(0.5)"
+
+
+def test_dead_nodes_of_gaussian_weights_are_exact(call):
+    code, out, err = call("dead-nodes", "--inputs", "2", "--depth", "12", "--c0", "0.5")
+    assert (code, err) == (0, "")
+    with jax.enable_x64(True):
+        c = mf.propagate("relu", mf.NormalPrior(2.0), c0=0.5, depth=12).c
+    rows = numbers(out)
+    for layer in (0, 1, 2, 5, 10, 12):
+        assert float(rows[str(layer)][0]) == pytest.approx(0.25 + np.arcsin(c[layer]) / (2 * np.pi), rel=1e-5)
+    assert "standard error" not in out and "weight variance 2 (unit gain)" in out
+
+
+def test_dead_nodes_with_a_width_says_how_often_networks_are_born_dead(call):
+    code, out, _ = call("dead-nodes", "--inputs", "1", "--depth", "12", "--width", "4")
+    assert code == 0
+    assert "born dead on one input with probability 0.539048." in out
+
+
+def test_dead_nodes_of_asymmetric_weights_carry_error_bars(call):
+    code, out, err = call(
+        "dead-nodes", "--special-weight", "0.5", "--weight-var", "1.5", "--inputs", "3", "--depth", "3"
+    )
+    assert (code, err) == (0, "")
+    assert "standard error" in out
+    with jax.enable_x64(True):
+        prior = mf.AsymmetricPrior(1.5, special_weight=0.5)
+        expected = mf.dead_node_probability("relu", prior, 3, depth=3)
+    value, error = map(float, numbers(out)["3"])
+    assert value == pytest.approx(float(expected.probability[3]), rel=1e-5)
+    assert error == pytest.approx(float(expected.standard_error[3]), rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("fixed-point", "--weight-var", "1", "--special-weight", "beta(2"), "--special-weight"),
+        (("fixed-point", "--weight-var", "1", "--special-weight", "beta(-1,2)"), "greater than 0"),
+        (("fixed-point", "--weight-var", "1", "--special-weight=-1"), "at least 0"),
+        (("fixed-point", "--weight-var", "1", "--special-weight", "0.5", "--all"), "--all"),
+        (("phase-diagram", "--special-weight", "rai"), "--special-weight"),
+        (("dead-nodes", "-a", "tanh"), "--weight-var"),
+        (("dead-nodes", "-a", "tanh", "--weight-var", "1"), "no dead nodes"),
+        (("dead-nodes", "-a", "squared_relu", "--weight-var", "1", "--width", "3"), "--width"),
+        (("dead-nodes", "--inputs", "0"), "n_inputs"),
+        (("dead-nodes", "--width", "0"), "width"),
+        (("dead-nodes", "--depth", "-1"), "depth"),
+        (("dead-nodes", "--c0", "2"), "c0"),
+        (("dead-nodes", "--special-weight", "2"), "amplifies"),
+    ],
+)
+def test_bad_asymmetric_input_is_one_sentence(call, here, arguments, message):
+    code, out, err = call(*arguments)
+    assert (code, out) == (2, "")
+    assert message in err and err.startswith("Error: ") and err.count("\n") == 1
     assert files(here) == []
