@@ -44,13 +44,16 @@ class AsymmetricFixedPoint(FixedPoint):
     As ``FixedPoint``, where q is the second moment E h^2, c the uncentred correlation
     E h1 h2 / q, chi_q the growth of a small change of the law (or the gain of an
     unbounded or vanishing signal), chi_perp that of a transverse perturbation's
-    squared norm, and chi_1 = chi_perp over the growth of q. These are deterministic, good to 1e-8.
+    squared norm, and chi_1 = chi_perp over the growth of q. These are deterministic,
+    good to 1e-8.
 
     Where chi_1 > 1, c and chi_c are sampled: c_error and chi_c_error are their standard
-    errors (0 where c = 1).
+    errors (0 where c = 1, infinite where 1 - c is too small to be told from 0).
 
     mean: E h. noise_var: variance of the Gaussian part of h. inactive: P(h <= 0). For
-    an unbounded or vanishing signal mean is E h / sqrt(E h^2) and noise_var the Gaussian part's share of q.
+    an unbounded or vanishing signal mean is E h / sqrt(E h^2) and noise_var the Gaussian
+    part's share of q. Where every q is a fixed point (MARGINAL), q is the one reached
+    from q0 once the law has its shape.
     """
 
     mean: Float[Array, "..."]
@@ -364,6 +367,7 @@ def _with_pairs(layer, point, c0, families, key, particles: int) -> AsymmetricFi
 
     def sampled(_):
         gap, gap_error, chi_c, chi_c_error, inside = settled_pair(settled, noise_var, q, particles, key)
+        gap_error = jnp.where(inside, gap_error, jnp.inf)  # too close to c = 1 for so few particles
         fields = dict(c=1 - gap, one_minus_c=gap, chi_c=chi_c, c_error=gap_error, chi_c_error=chi_c_error)
         return fields, inside
 
