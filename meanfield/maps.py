@@ -44,12 +44,14 @@ def c_map(activation, prior=None, *, c, q, q2=None) -> Float[Array, "..."]:
 class Trajectory:
     """Statistics by layer; shape (depth + 1, ...), entry 0 the start.
 
-    q: variance of the first signal; q2: of the second. c: their correlation.
+    q: variance of the first signal; q2: of the second. c: their correlation;
+    one_minus_c: 1 - c, to full relative accuracy where the variances are equal.
     """
 
     q: Float[Array, "layers ..."]
     c: Float[Array, "layers ..."]
     q2: Float[Array, "layers ..."]
+    one_minus_c: Float[Array, "layers ..."]
 
 
 def propagate(activation, prior=None, *, q0=1.0, c0=0.5, depth=50, q2=None) -> Trajectory:
@@ -118,8 +120,8 @@ def _equal_trajectory(layer, q0, c0, depth):
 
     _, (q, one_minus_c) = jax.lax.scan(step, (q0, 1 - c0), length=depth)
     q = jnp.concatenate([q0[None], q])
-    c = jnp.concatenate([c0[None], 1 - one_minus_c])
-    return _valid_trajectory(layer, Trajectory(q, c, q))
+    one_minus_c = jnp.concatenate([1 - c0[None], one_minus_c])
+    return _valid_trajectory(layer, Trajectory(q, 1 - one_minus_c, q, one_minus_c))
 
 
 def _trajectory(layer, q0, q2, c0, depth):
@@ -133,7 +135,7 @@ def _trajectory(layer, q0, q2, c0, depth):
 
     _, states = jax.lax.scan(step, (q0, q2, c0), length=depth)
     q, q2, c = (jnp.concatenate([s[None], x]) for s, x in zip((q0, q2, c0), states, strict=True))
-    return _valid_trajectory(layer, Trajectory(q, c, q2))
+    return _valid_trajectory(layer, Trajectory(q, c, q2, 1 - c))
 
 
 def _valid_trajectory(layer, trajectory):

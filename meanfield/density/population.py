@@ -41,7 +41,6 @@ class PopulationDynamics(Trajectory):
     heavy tail, the largest single contribution to a second moment is added.
     """
 
-    one_minus_c: Float[Array, "layers ..."]
     mean: Float[Array, "layers ..."]
     inactive: Float[Array, "layers ..."]
     both_inactive: Float[Array, "layers ..."]

@@ -1,0 +1,315 @@
+"""What networks of finite width do, layer by layer: an ensemble of them, measured."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Float
+
+from meanfield import validation
+from meanfield.activation import Activation
+from meanfield.activations import as_activation
+from meanfield.empirical.layers import with_weights, without_weights
+from meanfield.empirical.models import FullyConnected, initializers
+from meanfield.priors import AsymmetricPrior, NormalPrior
+from meanfield.progress import progress_bar
+
+METHODS = {"weights": with_weights, "weightless": without_weights}
+_UNIT = NormalPrior(1.0)  # of the first layer: its inputs set variance and correlation
+_NUMBERS_AT_ONCE = 1 << 24  # weights, or signals, held at once
+_PROBE = 0x70726F62  # what is folded into a network's key for tangents and cotangents
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, eq=False)
+class LayerStatistics:
+    """Averages over the neurons of each layer; shape (..., depth + 1), entry 0 the start.
+
+    q, q2: mean square pre-activation under the first and the second input. c: their
+    uncentred correlation; one_minus_c: 1 - c, to full relative accuracy. mean: mean
+    pre-activation. activity: mean phi(h)^2. inactive: fraction of neurons with
+    h <= 0; dead: with h <= 0 on every input. growth: of the squared norm of a
+    transverse tangent, from the layer before (1 in entry 0). gradient: squared norm of
+    the gradient with respect to the layer's pre-activations over that of the last
+    layer's, for a random direction there; None where it was not asked for.
+    exponents, shape (..., tangents): Lyapunov exponents, rates per layer, by QR.
+    """
+
+    q: Float[Array, "... layers"]
+    q2: Float[Array, "... layers"]
+    c: Float[Array, "... layers"]
+    one_minus_c: Float[Array, "... layers"]
+    mean: Float[Array, "... layers"]
+    activity: Float[Array, "... layers"]
+    inactive: Float[Array, "... layers"]
+    dead: Float[Array, "... layers"]
+    growth: Float[Array, "... layers"]
+    exponents: Float[Array, "... tangents"]
+    gradient: Any = None
+
+
+@dataclass(frozen=True, eq=False)
+class Measurement:
+    """An ensemble's statistics: ``samples`` by network, shape (networks, depth + 1)."""
+
+    activation: Activation
+    prior: Any
+    width: int
+    method: str
+    samples: LayerStatistics
+
+    @property
+    def networks(self) -> int:
+        """How many networks were measured."""
+        return self.samples.q.shape[0]
+
+    @property
+    def depth(self) -> int:
+        """Number of layers after the first."""
+        return self.samples.q.shape[1] - 1
+
+    @property
+    def mean(self) -> LayerStatistics:
+        """Averages over the networks in which a statistic is defined."""
+        return jax.tree.map(lambda x: _moments(x)[0], self.samples)
+
+    @property
+    def standard_error(self) -> LayerStatistics:
+        """Their standard errors, from the spread between networks."""
+        return jax.tree.map(lambda x: _moments(x)[1], self.samples)
+
+
+def _moments(samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    known = np.isfinite(samples)
+    count = known.sum(axis=0)
+    total = np.where(known, samples, 0).sum(axis=0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = total / count
+        square = np.where(known, (samples - mean) ** 2, 0).sum(axis=0)
+        return mean, np.where(count > 1, np.sqrt(square / (count - 1) / count), np.nan)
+
+
+def measure(
+    activation,
+    prior,
+    *,
+    width=512,
+    depth=30,
+    networks=32,
+    q0=1.0,
+    c0=0.5,
+    q2=None,
+    n_inputs=2,
+    tangents=1,
+    gradients=False,
+    method="weights",
+    seed=0,
+) -> Measurement:
+    """Draw fully connected networks and follow signals, tangents and gradients through them.
+
+    activation, prior: as for ``propagate``; the prior's parameters are numbers.
+    width: neurons in every layer. depth: layers after the first. networks: how many.
+    q0, c0: variance and correlation of the first layer's pre-activations, which are
+    Gaussian; q2: variance under the other inputs, if it is another. n_inputs: how
+    many, at least 2; every pair has correlation c0 >= -1/(n_inputs - 1).
+    tangents: how many directions are followed by forward mode, which gives as many
+    Lyapunov exponents. gradients: by reverse mode, from a random direction at the end.
+    method: "weights" draws networks, in Flax, of which only a few layers are held at a
+    time. "weightless" draws signals of exactly the same law without ever drawing a
+    weight, at O(width) a layer, up to widths of 10^7; it has no gradients.
+    seed: of everything; network i of a seed is the same whatever ``networks`` is.
+
+    Computes in JAX's default precision. Raises TypeError or ValueError.
+    Source: THEORY section 10.
+    """
+    activation = as_activation(activation)
+    _check_prior(prior)
+    counts = dict(width=width, depth=depth, networks=networks)
+    width, depth, networks = (validation.count(*item) for item in counts.items())
+    n_inputs = validation.count("n_inputs", n_inputs, low=2)
+    tangents = validation.count("tangents", tangents)
+    if tangents > width:
+        raise ValueError(f"tangents must be at most the width, {width}, got {tangents}")
+    if method not in METHODS:
+        raise ValueError(f"method must be 'weights' or 'weightless', got {method!r}")
+    if gradients and method == "weightless":
+        raise ValueError("gradients need weights: method must be 'weights' where gradients is true")
+    inputs = _inputs(q0, q0 if q2 is None else q2, c0, n_inputs)
+    key = jax.random.key(validation.count("seed", seed, low=0))
+
+    sizes = _Sizes(width, depth, tangents, bool(gradients), method)
+    batch = min(networks, sizes.networks_at_once(n_inputs))
+    parts = []
+    with progress_bar(networks, "Networks") as advance:
+        for start in range(0, networks, batch):
+            index = jnp.arange(start, start + batch)
+            part = _batch(activation, prior, inputs, key, index, sizes)
+            parts.append(jax.tree.map(lambda x: np.asarray(x)[: networks - start], part))  # noqa: B023
+            advance(len(parts[-1].q))
+    samples = jax.tree.map(lambda *x: np.concatenate(x), *parts)
+    return Measurement(activation, prior, width, method, samples)
+
+
+def network(activation, prior, *, width=512, depth=30, n_inputs=2, outputs=1, seed=0, index=0):
+    """One of the networks that ``measure`` draws with method "weights", as a Flax model.
+
+    Returns a ``FullyConnected`` of depth + 1 hidden layers; ``signals`` gives the inputs under
+    which its pre-activations are those that were measured. Raises TypeError or ValueError.
+    """
+    _check_prior(prior)
+    rngs = nnx.Rngs(params=jax.random.fold_in(jax.random.key(seed), index))
+    return FullyConnected(
+        n_inputs,
+        outputs,
+        width=width,
+        depth=depth + 1,
+        activation=activation,
+        prior=prior,
+        input_prior=_UNIT,
+        param_dtype=jnp.result_type(float),
+        rngs=rngs,
+    )
+
+
+def signals(q0=1.0, c0=0.5, n_inputs=2, q2=None) -> Float[Array, "inputs inputs"]:
+    """Inputs, one a row, that give a network's first layer variance q0 (q2) and correlation c0."""
+    apart = _inputs(q0, q0 if q2 is None else q2, c0, n_inputs)
+    return jnp.vstack([apart[:1], apart[:1] - apart[1:]])
+
+
+def _check_prior(prior) -> None:
+    if not isinstance(prior, NormalPrior | AsymmetricPrior):
+        raise TypeError(f"prior must be a meanfield.NormalPrior or AsymmetricPrior, got {prior!r}")
+    prior.kernel_init()  # raises for parameters that are not scalars
+
+
+def _inputs(q0, q2, c0, count):
+    """The first input, and its differences from the others: exact however close they are."""
+    q0, q2 = (validation.real(n, v, low=0.0, low_open=True) for n, v in (("q0", q0), ("q2", q2)))
+    c0 = validation.real("c0", c0, low=-1 / (count - 1), high=1.0)
+    for name, value in dict(q0=q0, q2=q2, c0=c0).items():
+        if np.ndim(value) != 0:
+            raise ValueError(f"{name} must be a number, got shape {np.shape(value)}")
+    own = np.sqrt(1.0 - float(c0))
+    common = (np.sqrt(max(1.0 + (count - 1) * float(c0), 0.0)) - own) / count
+    size = np.sqrt([float(q0), *[float(q2)] * (count - 1)])
+    shape = np.eye(count) * own
+    others = (size[0] - size[1:, None]) * common + size[0] * shape[:1] - size[1:, None] * shape[1:]
+    first = size[0] * (common + shape[:1])
+    return jnp.asarray(np.vstack([first, others]) * count**0.5, jnp.result_type(float))
+
+
+@dataclass(frozen=True)
+class _Sizes:
+    """What is compiled for."""
+
+    width: int
+    depth: int
+    tangents: int
+    gradients: bool
+    method: str
+
+    def networks_at_once(self, n_inputs: int) -> int:
+        rows = n_inputs + self.tangents
+        numbers = self.width * (self.width if self.method == "weights" else 4 * rows)
+        if self.gradients:
+            numbers += self.width * self.depth * (rows + 1)
+        return max(1, _NUMBERS_AT_ONCE // numbers)
+
+    @property
+    def transport(self) -> Callable:
+        return METHODS[self.method]
+
+
+@functools.partial(jax.jit, static_argnums=5)
+def _batch(activation, prior, inputs, key, index, sizes) -> LayerStatistics:
+    prior = jax.tree.map(lambda x: jnp.asarray(x, inputs.dtype), prior)
+    one = functools.partial(_one_network, activation, prior, inputs, sizes)
+    return jax.vmap(lambda i: one(jax.random.fold_in(key, i)))(index)
+
+
+def _one_network(activation, prior, inputs, sizes, key) -> LayerStatistics:
+    width, dtype = sizes.width, inputs.dtype
+    rngs = nnx.Rngs(params=key)
+    first = nnx.Linear(len(inputs), width, param_dtype=dtype, **initializers(_UNIT), rngs=rngs)
+    keys = jax.random.split(rngs.params(), sizes.depth)
+    tangent_key, cotangent_key = jax.random.split(jax.random.fold_in(key, _PROBE))
+    start = jnp.matmul(inputs, first.kernel[...], precision="highest")
+    tangents, _ = _orthonormal(jax.random.normal(tangent_key, (sizes.tangents, width), dtype))
+
+    def one_layer(state, key_and_probe):
+        key, probe = key_and_probe
+        received = sizes.transport(prior, key, _sent(activation, *state))
+        h, tangents = received[: len(inputs)], received[len(inputs) :]
+        tangents, growth = _orthonormal(jax.lax.stop_gradient(tangents))
+        if probe is not None:
+            h = h.at[0].add(probe)
+        return (h, tangents), (_observed(activation, jax.lax.stop_gradient(h)), growth)
+
+    def through(probes):
+        h, later = (start, None) if probes is None else (start.at[0].add(probes[0]), probes[1:])
+        layer = one_layer if probes is None else jax.checkpoint(one_layer)
+        (last, _), observed = jax.lax.scan(layer, (h, tangents), (keys, later))
+        return last[0], observed
+
+    if sizes.gradients:
+        probes = jnp.zeros((sizes.depth + 1, width), dtype)
+        _, backwards, (observed, growth) = jax.vjp(through, probes, has_aux=True)
+        (gradient,) = backwards(jax.random.normal(cotangent_key, (width,), dtype))
+        square = jnp.sum(gradient**2, axis=1)
+        square /= square[-1]
+    else:
+        _, (observed, growth) = through(None)
+        square = None
+    observed = jax.tree.map(lambda x, y: jnp.append(x, y), _observed(activation, start), observed)
+    return LayerStatistics(
+        **observed,
+        growth=jnp.append(1.0, growth[:, 0] ** 2).astype(dtype),
+        exponents=jnp.mean(jnp.log(growth), axis=0),
+        gradient=square,
+    )
+
+
+def _sent(activation, h, tangents):
+    """Activations of the first input, their differences from the others', and tangents."""
+    phi, slope = jax.jvp(activation, (h[0],), (jnp.ones_like(h[0]),))
+    others = phi - activation(h[0] - h[1:])
+    return jnp.vstack([phi, others, jax.lax.stop_gradient(slope) * tangents])
+
+
+def _observed(activation, h) -> dict:
+    first, others = h[0], h[0] - h[1:]
+    q, q2, gap = (jnp.mean(x**2) for x in (first, others[0], h[1]))
+    root = jnp.sqrt(q) * jnp.sqrt(q2)
+    sizes = ((q - q2) / jnp.where(root > 0, jnp.sqrt(q) + jnp.sqrt(q2), 1)) ** 2
+    some = root > 0
+    one_minus_c = jnp.maximum(gap - sizes, 0) / (2 * jnp.where(some, root, 1))
+    one_minus_c = jnp.where(some, one_minus_c, jnp.nan)
+    return dict(
+        q=q,
+        q2=q2,
+        c=1 - one_minus_c,
+        one_minus_c=one_minus_c,
+        mean=jnp.mean(first),
+        activity=jnp.mean(activation(first) ** 2),
+        inactive=jnp.mean(first <= 0, dtype=h.dtype),
+        dead=jnp.mean((first <= 0) & jnp.all(others <= 0, axis=0), dtype=h.dtype),
+    )
+
+
+def _orthonormal(tangents):
+    """Orthogonal tangents of mean square 1 that span the same, and by how much each was longer."""
+    count, width = tangents.shape
+    if count == 1:
+        size = jnp.sqrt(jnp.mean(tangents**2, axis=1))
+        return tangents / jnp.where(size > 0, size, 1)[:, None], size
+    q, r = jnp.linalg.qr(tangents.T)
+    return q.T * width**0.5, jnp.abs(jnp.diagonal(r)) / width**0.5
+
+
