@@ -1,4 +1,4 @@
-"""Pictures of phase diagrams. The only module that imports Matplotlib."""
+"""Pictures of phase diagrams."""
 
 import difflib
 from dataclasses import dataclass
