@@ -42,7 +42,7 @@ _HOMES = {
     "BornDead": "born_dead",
     "QuadratureWarning": "dual",
 }
-_SUBMODULES = {"activations", "special_weights"}
+_SUBMODULES = {"activations", "empirical", "special_weights"}
 
 __version__ = "0.1.0"
 __all__ = sorted([*_HOMES, *_SUBMODULES])
@@ -64,6 +64,7 @@ def __dir__():
 
 if TYPE_CHECKING:
     from meanfield import activations as activations
+    from meanfield import empirical as empirical
     from meanfield import special_weights as special_weights
     from meanfield.activation import Activation as Activation
     from meanfield.born_dead import BornDead as BornDead

@@ -1,0 +1,81 @@
+"""Real networks beside the theory. The only package that imports Flax and Optax.
+
+Names resolve when first used, as those of ``meanfield``.
+"""
+
+import importlib
+from typing import TYPE_CHECKING
+
+_HOMES = {
+    "FullyConnected": "models",
+    "Convolutional": "models",
+    "measure": "ensembles",
+    "network": "ensembles",
+    "signals": "ensembles",
+    "Measurement": "ensembles",
+    "LayerStatistics": "ensembles",
+    "compare": "comparison",
+    "Comparison": "comparison",
+    "initialization": "initializations",
+    "Initialization": "initializations",
+    "task": "tasks",
+    "Task": "tasks",
+    "Examples": "tasks",
+    "teacher_student": "tasks",
+    "digits": "tasks",
+    "mnist_1d": "tasks",
+    "spirals": "tasks",
+    "mnist": "tasks",
+    "fashion_mnist": "tasks",
+    "cifar10": "tasks",
+    "load_mnist": "data_files",
+    "load_cifar10": "data_files",
+    "train": "training",
+    "LearningCurves": "training",
+    "compare_initializations": "studies",
+    "TrainingStudy": "studies",
+}
+
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str):
+    if name in _HOMES:
+        value = getattr(importlib.import_module(f"meanfield.empirical.{_HOMES[name]}"), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'meanfield.empirical' has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted([*globals(), *__all__])
+
+
+if TYPE_CHECKING:
+    from meanfield.empirical.comparison import Comparison as Comparison
+    from meanfield.empirical.comparison import compare as compare
+    from meanfield.empirical.data_files import load_cifar10 as load_cifar10
+    from meanfield.empirical.data_files import load_mnist as load_mnist
+    from meanfield.empirical.ensembles import LayerStatistics as LayerStatistics
+    from meanfield.empirical.ensembles import Measurement as Measurement
+    from meanfield.empirical.ensembles import measure as measure
+    from meanfield.empirical.ensembles import network as network
+    from meanfield.empirical.ensembles import signals as signals
+    from meanfield.empirical.initializations import Initialization as Initialization
+    from meanfield.empirical.initializations import initialization as initialization
+    from meanfield.empirical.models import Convolutional as Convolutional
+    from meanfield.empirical.models import FullyConnected as FullyConnected
+    from meanfield.empirical.studies import TrainingStudy as TrainingStudy
+    from meanfield.empirical.studies import compare_initializations as compare_initializations
+    from meanfield.empirical.tasks import Examples as Examples
+    from meanfield.empirical.tasks import Task as Task
+    from meanfield.empirical.tasks import cifar10 as cifar10
+    from meanfield.empirical.tasks import digits as digits
+    from meanfield.empirical.tasks import fashion_mnist as fashion_mnist
+    from meanfield.empirical.tasks import mnist as mnist
+    from meanfield.empirical.tasks import mnist_1d as mnist_1d
+    from meanfield.empirical.tasks import spirals as spirals
+    from meanfield.empirical.tasks import task as task
+    from meanfield.empirical.tasks import teacher_student as teacher_student
+    from meanfield.empirical.training import LearningCurves as LearningCurves
+    from meanfield.empirical.training import train as train

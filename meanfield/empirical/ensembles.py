@@ -311,5 +311,3 @@ def _orthonormal(tangents):
         return tangents / jnp.where(size > 0, size, 1)[:, None], size
     q, r = jnp.linalg.qr(tangents.T)
     return q.T * width**0.5, jnp.abs(jnp.diagonal(r)) / width**0.5
-
-

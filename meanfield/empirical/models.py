@@ -141,4 +141,3 @@ def _through(activation, h, hidden):
         return h, h
 
     return jnp.concatenate([h[None], one_layer(h, hidden)[1]])
-

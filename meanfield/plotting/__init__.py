@@ -9,3 +9,4 @@ from meanfield.plotting.phase_diagrams import STATUS_COLOURS as STATUS_COLOURS
 from meanfield.plotting.phase_diagrams import checked_quantity as checked_quantity
 from meanfield.plotting.phase_diagrams import plot_phase_diagram as plot_phase_diagram
 from meanfield.plotting.phase_diagrams import write_picture as write_picture
+from meanfield.plotting.training import plot_training_study as plot_training_study

@@ -1,0 +1,65 @@
+"""Pictures of learning curves."""
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from meanfield.empirical.studies import interval_of_mean
+from meanfield.plotting.figures import LINE_COLOURS, new_figure
+
+_STYLES = ("-", "--", "-.", ":")
+
+
+def plot_training_study(study) -> Figure:
+    """Draw training loss and test accuracy (test loss, for regression) by step, and the paired loss ratios.
+
+    Lines are means over seeds (geometric ones for losses), bands 95% intervals; a curve
+    ends where a seed diverges. Returns a figure that pyplot does not know.
+    """
+    figure = new_figure((12.0, 4.6))
+    loss, test, ratio = figure.subplots(1, 3)
+    classification = study.task.classification
+    for i, outcome in enumerate(study.outcomes):
+        style = dict(color=LINE_COLOURS[i % len(LINE_COLOURS)], ls=_STYLES[i // len(LINE_COLOURS) % 4])
+        curves = outcome.curves
+        _draw_band(loss, curves.steps, np.log(curves.train_loss[:, 0]), np.exp, outcome.name, style)
+        if classification:
+            _draw_band(test, curves.steps, 100 * curves.test_accuracy[:, 0], np.asarray, outcome.name, style)
+        else:
+            _draw_band(test, curves.steps, np.log(curves.test_loss[:, 0]), np.exp, outcome.name, style)
+    unit = " (nats)" if classification else " (units of the targets' variance)"
+    loss.set(yscale="log", xlabel="step", ylabel=f"training loss{unit}")
+    loss.axhline(study.target_loss, color="#808080", lw=0.8, ls=":")
+    test.set(xlabel="step", ylabel="test accuracy (%)" if classification else f"test loss{unit}")
+    if not classification:
+        test.set_yscale("log")
+    _draw_ratios(ratio, study)
+    handles, labels = loss.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 5), frameon=False)
+    settings = study.settings
+    figure.suptitle(
+        f"{study.task.name}: {settings['depth']} layers of {settings['width']}, {settings['optimizer']}, "
+        f"{settings['seeds']} seeds, each initialisation at its best learning rate",
+        fontsize="medium",
+    )
+    return figure
+
+
+def _draw_band(ax, steps, samples, back, label, style) -> None:
+    mean, low, high = (back(x) for x in interval_of_mean(samples))
+    ax.plot(steps, mean, lw=1.4, label=label, **style)
+    ax.fill_between(steps, low, high, color=style["color"], alpha=0.18, lw=0)
+
+
+def _draw_ratios(ax, study) -> None:
+    verdicts = study.verdicts()
+    for i, verdict in enumerate(verdicts):
+        estimate = verdict.loss_ratio
+        arms = [[estimate.value - estimate.low], [estimate.high - estimate.value]]
+        colour = LINE_COLOURS[i % len(LINE_COLOURS)]
+        if np.isfinite(estimate.value):
+            ax.errorbar([estimate.value], [i], xerr=arms, fmt="o", color=colour, capsize=3)
+    ax.axvline(1, color="black", lw=0.8)
+    labels = [f"{v.name}  ({v.learning_rate:g})" for v in verdicts]
+    ax.set_yticks(range(len(verdicts)), labels, fontsize="small")
+    ax.invert_yaxis()
+    ax.set_xlabel(f"training loss over the curve,\nrelative to {verdicts[0].name} (lower is faster)")
