@@ -1,8 +1,6 @@
-"""``python -m meanfield`` is the command ``meanfield``."""
+"""``python -m meanfield``: the command line."""
 
-import sys
-
-from meanfield.cli import main
+from meanfield.cli import program
 
 if __name__ == "__main__":
-    sys.exit(main())
+    program()

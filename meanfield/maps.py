@@ -120,8 +120,9 @@ def _equal_trajectory(layer, q0, c0, depth):
 
     _, (q, one_minus_c) = jax.lax.scan(step, (q0, 1 - c0), length=depth)
     q = jnp.concatenate([q0[None], q])
+    c = jnp.concatenate([c0[None], 1 - one_minus_c])
     one_minus_c = jnp.concatenate([1 - c0[None], one_minus_c])
-    return _valid_trajectory(layer, Trajectory(q, 1 - one_minus_c, q, one_minus_c))
+    return _valid_trajectory(layer, Trajectory(q, c, q, one_minus_c))
 
 
 def _trajectory(layer, q0, q2, c0, depth):

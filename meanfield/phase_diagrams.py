@@ -2,8 +2,6 @@
 
 import dataclasses
 import functools
-import os
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +13,7 @@ import numpy as np
 from meanfield import validation
 from meanfield.activations import as_activation
 from meanfield.dual import QuadratureDual, dual_of, panel_of, tables_of
+from meanfield.files import save_npz
 from meanfield.fixedpoint import FixedPoint, at_variance, shared_scan, solve
 from meanfield.layers import DenseLayer
 from meanfield.priors import AsymmetricPrior, NormalPrior
@@ -91,7 +90,7 @@ class PhaseDiagram:
         path = Path(path)
         path = path if path.suffix == ".npz" else path.with_name(path.name + ".npz")
         arrays = {f.name: np.asarray(getattr(self, f.name)) for f in dataclasses.fields(self)}
-        written_whole(path, lambda file: np.savez_compressed(file, allow_pickle=False, **arrays))
+        save_npz(path, arrays)
         return path
 
     @classmethod
@@ -327,28 +326,3 @@ def _checked_axes(weight_var, bias_var, anticorrelation) -> dict[str, np.ndarray
             f"arrays were given for {', '.join(varying) or 'none'}"
         )
     return axes
-
-
-def written_whole(path: Path, write: Callable) -> None:
-    """Call ``write(file)`` on a file beside ``path``, then rename: all of it or nothing."""
-    directory = path.parent
-    if path.is_dir():
-        raise IsADirectoryError(f"cannot write {path}: it is a directory")
-    try:
-        handle, temporary = tempfile.mkstemp(dir=directory, prefix=f".{path.name}.")
-    except OSError as error:
-        raise type(error)(f"cannot write {path}: {error.strerror}") from error
-    try:
-        with os.fdopen(handle, "wb") as file:
-            write(file)
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -1,6 +1,5 @@
 """The command line, as someone at a shell uses it."""
 
-import functools
 import os
 import re
 import signal
@@ -286,11 +285,11 @@ def test_an_interrupt_while_writing_leaves_nothing_half_written(call, here, monk
 
 
 def start(*arguments):
-    command = [sys.executable, "-m", "meanfield", *arguments]
     # A shell may start the tests in the background, where Control-C is ignored and the child inherits that.
-    listen = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
-    streams = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    return subprocess.Popen(command, **streams, text=True, preexec_fn=listen)
+    listen = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    code = listen + "import runpy; runpy.run_module('meanfield', run_name='__main__')"
+    command = [sys.executable, "-c", code, *arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def test_process_without_a_terminal_writes_no_colours_and_no_traceback(here):

@@ -1,8 +1,8 @@
 """Networks of finite width against the theory, in standard errors."""
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -10,15 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from meanfield import validation
-from meanfield.activation import Activation
 from meanfield.activations import as_activation
 from meanfield.density.population import population_dynamics
 from meanfield.empirical.ensembles import Measurement, measure
+from meanfield.files import save_npz
 from meanfield.fixedpoint import FixedPoint, fixed_point
 from meanfield.layers import DenseLayer
 from meanfield.maps import propagate
 from meanfield.orthants import log_orthant_probability
-from meanfield.phase_diagrams import written_whole
 from meanfield.priors import AsymmetricPrior
 
 # Sizes are compared as logarithms: to their fluctuations in deep networks every layer adds.
@@ -77,7 +76,7 @@ class Comparison:
         with jax.enable_x64(True):
             return fixed_point(self.narrow.activation, self.narrow.prior, **self.start)
 
-    def table(self) -> list[dict[str, float]]:
+    def table(self) -> list[dict[str, Any]]:
         """One row a layer and quantity: measured at both widths, limit, theory, deviation."""
         rows = []
         for name in self.quantities:
@@ -103,8 +102,8 @@ class Comparison:
     def save(self, path) -> None:
         """Write the table's columns to an NPZ file, whole or not at all. Raises OSError."""
         rows = self.table()
-        columns = {key: np.array([row[key] for row in rows]) for key in rows[0]}
-        settings = dict(
+        columns: dict[str, Any] = {key: np.array([row[key] for row in rows]) for key in rows[0]}
+        settings: dict[str, Any] = dict(
             activation=repr(self.narrow.activation),
             prior=repr(self.narrow.prior),
             widths=[self.narrow.width, self.wide.width],
@@ -113,7 +112,7 @@ class Comparison:
             p_value=self.p_value,
             **self.start,
         )
-        written_whole(Path(path), lambda file: np.savez_compressed(file, **columns, **settings))
+        save_npz(path, columns | settings)
 
     def plot(self):
         """Draw it; see ``plotting.plot_comparison``. Returns the figure."""
@@ -186,8 +185,8 @@ def theory_of(activation, prior, *, depth, q0=1.0, c0=0.5, particles=1 << 20) ->
             dead=jnp.exp(log_orthant_probability(2, signal.c)),
             gradient=jnp.append(jnp.cumprod(slope[::-1])[::-1], 1.0),
         )
-        values = {name: np.asarray(value) for name, value in values.items()}
-        return Theory(values, {name: np.zeros_like(value) for name, value in values.items()})
+        exact = {name: np.asarray(value) for name, value in values.items()}
+        return Theory(exact, {name: np.zeros_like(value) for name, value in exact.items()})
 
 
 _SAME = ("q", "one_minus_c", "growth", "inactive")
@@ -199,6 +198,8 @@ def _compared(narrow, wide, theory, start) -> Comparison:
         key: {} for key in ("limit", "limit_error", "bias", "bias_error", "deviation")
     }
     kept = []
+    to_scale: Callable
+    back: Callable
     for name in names:
         to_scale, back = (np.log, np.exp) if name in LOGARITHMIC else (np.asarray, np.asarray)
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -206,7 +207,7 @@ def _compared(narrow, wide, theory, start) -> Comparison:
             expected = to_scale(theory.values[name])
             error = theory.errors[name]
             expected_error = error / theory.values[name] if name in LOGARITHMIC else error
-        test = _Extrapolation(*samples, expected, expected_error)
+        test = _Extrapolation(samples[0], samples[1], expected, expected_error)
         known = np.isfinite(expected) & np.isfinite(test.limit) & (test.limit_error > _ROUNDING)
         if name == "one_minus_c":
             known &= theory.values[name] > _RESOLVED
@@ -240,8 +241,8 @@ class _Extrapolation:
             return (self.limit - self.expected) / np.hypot(self.limit_error, self.expected_error)
 
     def at(self, layers) -> "_Extrapolation":
-        picked = [x[:, layers] for x in self.samples]
-        return _Extrapolation(*picked, self.expected[layers], self.expected_error[layers])
+        narrow, wide = (x[:, layers] for x in self.samples)
+        return _Extrapolation(narrow, wide, self.expected[layers], self.expected_error[layers])
 
 
 def _p_value(tests: list[_Extrapolation]) -> float:

@@ -1,6 +1,5 @@
 """What networks of finite width do, layer by layer: an ensemble of them, measured."""
 
-import dataclasses
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -18,7 +18,8 @@ def with_weights(prior, key, sent: Float[Array, "rows width"]) -> Float[Array, "
     width = sent.shape[1]
     rngs = nnx.Rngs(params=key)
     layer = nnx.Linear(width, width, param_dtype=sent.dtype, **initializers(prior), rngs=rngs)
-    return (sent @ layer.kernel[...]).at[0].add(layer.bias[...])
+    parameters = nnx.to_pure_dict(nnx.state(layer))
+    return (sent @ parameters["kernel"]).at[0].add(parameters["bias"])
 
 
 def without_weights(prior, key, sent: Float[Array, "rows width"]) -> Float[Array, "rows width"]:

@@ -1,6 +1,7 @@
 """Flax models that the theory speaks of: fully connected and convolutional, plain and deep."""
 
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -89,7 +90,7 @@ class Convolutional(nnx.Module):
             validation.count(name, value)
         self.activation = as_activation(activation)
         types = dict(dtype=dtype, param_dtype=param_dtype)
-        layer = functools.partial(nnx.Conv, kernel_size=kernel_size, padding=padding, **types)
+        layer: Callable = functools.partial(nnx.Conv, kernel_size=kernel_size, padding=padding, **types)
         self.input = layer(features, channels, **initializers(prior), rngs=rngs)
         self.hidden = _stacked(depth - 1, layer, channels, channels, **initializers(prior), rngs=rngs)
         self.readout = nnx.Linear(channels, outputs, **types, **initializers(prior), rngs=rngs)

@@ -14,7 +14,7 @@ from meanfield.empirical.initializations import initialization as as_initializat
 from meanfield.empirical.tasks import Task
 from meanfield.empirical.tasks import task as as_task
 from meanfield.empirical.training import LearningCurves, train
-from meanfield.phase_diagrams import written_whole
+from meanfield.files import save_npz
 
 INITIALIZATIONS = ("he", "orthogonal", "anticorrelated(1)", "rai", "raai", "rai_unit_gain", "raai_unit_gain")
 LEARNING_RATES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
@@ -106,7 +106,7 @@ class TrainingStudy:
         Arrays have axes (initialisations, seeds, evaluations).
         """
         pick = lambda name: np.stack([getattr(o.curves, name)[:, 0] for o in self.outcomes])  # noqa: E731
-        columns = {name: pick(name) for name in ("train_loss", "test_loss", "test_accuracy")}
+        columns: dict[str, Any] = {name: pick(name) for name in ("train_loss", "test_loss", "test_accuracy")}
         columns |= dict(
             initialization=[o.name for o in self.outcomes],
             learning_rate=[o.learning_rate for o in self.outcomes],
@@ -116,7 +116,7 @@ class TrainingStudy:
             target_loss=self.target_loss,
             settings=json.dumps(self.settings),
         )
-        written_whole(Path(path), lambda file: np.savez_compressed(file, **columns))
+        save_npz(path, columns)
 
     def plot(self):
         """Draw it; see ``plotting.plot_training_study``. Returns the figure."""

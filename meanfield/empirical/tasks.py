@@ -86,7 +86,7 @@ def teacher_student(
 
 
 def digits() -> Task:
-    """Classification of the 1797 handwritten digits, 8 x 8, that come with scikit-learn; 360 are for testing."""
+    """Classification of the 1797 handwritten digits (8 x 8) of scikit-learn; 360 are for testing."""
     from sklearn.datasets import load_digits
 
     inputs, labels = load_digits(return_X_y=True)
@@ -136,7 +136,7 @@ def cifar10(directory) -> Task:
     return _fixed("cifar10", *load_cifar10(directory), settings={"directory": str(directory)})
 
 
-_TASKS = {
+_TASKS: dict[str, Callable[..., Task]] = {
     "teacher-student": teacher_student,
     "digits": digits,
     "mnist1d": mnist_1d,
@@ -177,8 +177,10 @@ def _fixed(name, train, test, outputs=10, settings=None) -> Task:
     """A classification task whose inputs are scaled to zero mean and unit variance, all together."""
     flat = [np.asarray(inputs, np.float32).reshape(len(inputs), -1) for inputs, _ in (train, test)]
     mean, size = flat[0].mean(), flat[0].std()
-    parts = tuple(
+    parts = [
         Examples((inputs - mean) / size, np.asarray(labels, np.int32))
         for inputs, (_, labels) in zip(flat, (train, test), strict=True)
+    ]
+    return Task(
+        name, lambda key: (parts[0], parts[1]), flat[0].shape[1], outputs, True, settings=settings or {}
     )
-    return Task(name, lambda key: parts, flat[0].shape[1], outputs, True, settings=settings or {})

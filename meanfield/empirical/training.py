@@ -6,7 +6,6 @@ import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -24,7 +23,7 @@ from meanfield.empirical.initializations import initialization as as_initializat
 from meanfield.empirical.models import FullyConnected
 from meanfield.empirical.tasks import Task
 from meanfield.empirical.tasks import task as as_task
-from meanfield.phase_diagrams import written_whole
+from meanfield.files import save_npz
 from meanfield.progress import progress_bar
 
 OPTIMIZERS: dict[str, Callable] = {
@@ -78,8 +77,7 @@ class LearningCurves:
     def save(self, path) -> None:
         """Write all of it to an NPZ file, whole or not at all. Raises OSError."""
         fields = {k: v for k, v in vars(self).items() if k != "settings"}
-        settings = json.dumps(self.settings)
-        written_whole(Path(path), lambda file: np.savez_compressed(file, settings=settings, **fields))
+        save_npz(path, fields | {"settings": json.dumps(self.settings)})
 
 
 def train(
@@ -263,7 +261,7 @@ class _Trainer:
         return self._loss(state[0], shown)[0], test_loss, accuracy
 
     def _over_runs(self, fn, *axes):
-        """``fn(state, data, ...)`` for every learning rate of every seed; axes: (seeds', rates') of the rest."""
+        """``fn(state, data, ...)`` for every rate of every seed; axes: of the rest, (seeds', rates')."""
         by_rate = jax.vmap(fn, in_axes=(0, None, *(rate for _, rate in axes)))
         return jax.vmap(by_rate, in_axes=(0, self.data_axis, *(seed for seed, _ in axes)))
 

@@ -1,0 +1,247 @@
+"""The commands of the theory: ``phase-diagram``, ``fixed-point`` and ``dead-nodes``."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from meanfield.cli.app import app
+from meanfield.cli.options import (
+    C0,
+    PARAMETERS,
+    Q0,
+    RANGE,
+    ActivationName,
+    Anticorrelation,
+    BiasVar,
+    Output,
+    SpecialWeightLaw,
+    WeightVar,
+    axis_of,
+    number,
+    option,
+    output_paths,
+    prior_of,
+    special_weight_law,
+)
+from meanfield.cli.tables import print_dead_nodes, print_findings, print_points
+
+if TYPE_CHECKING:
+    from meanfield.fixedpoint import FixedPoint
+
+_MOST = 64  # fixed points that --all finds
+
+
+@app.command("phase-diagram")
+def _phase_diagram(
+    activation: ActivationName = "relu",
+    weight_var: Annotated[str, typer.Option(metavar=RANGE, help="Weight variance.")] = "0.5:4:351",
+    bias_var: Annotated[str, typer.Option(metavar=RANGE, help="Bias variance.")] = "0.1",
+    anticorrelation: Annotated[
+        str | None,
+        typer.Option(
+            metavar=RANGE,
+            help="Anticorrelation, at most 1.",
+            show_default="-1:1:201, or 0 if the other two are ranges",
+        ),
+    ] = None,
+    q0: Q0 = "1",
+    c0: C0 = "0",
+    special_weight: SpecialWeightLaw = "none",
+    quantity: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="What the picture shows: phase, status, q, c, one_minus_c, "
+            "chi_q, chi_c, chi_1, chi_perp, xi_q or xi_c.",
+        ),
+    ] = "phase",
+    output: Output = None,
+) -> None:
+    """Fixed points over two parameters of the prior: a picture (PNG) and all values (NPZ).
+
+    Two of the weight variance, the bias variance and the anticorrelation are ranges;
+    without options, the diagram is that of ReLU over weight variance and anticorrelation.
+
+    \b
+    Example:
+      meanfield phase-diagram -a tanh --weight-var 0.5:4:71 --bias-var 0:1:41 -o tanh
+    """
+    given = {"weight_var": weight_var, "bias_var": bias_var, "anticorrelation": anticorrelation}
+    axes = {name: axis_of(name, text) for name, text in _with_default(given).items()}
+    _check_two_ranges(axes)
+    start = {"q0": number("q0", q0), "c0": number("c0", c0)}
+
+    from meanfield.activations import as_activation
+    from meanfield.files import written_whole
+    from meanfield.phase_diagrams import phase_diagram
+    from meanfield.plotting import checked_quantity, write_picture
+
+    law = special_weight_law(special_weight)
+    name = repr(as_activation(activation)) + ("" if law is None else f"_{law!r}")
+    checked_quantity(quantity)
+    picture, data = output_paths(output, f"phase_diagram_{name}")
+    diagram = phase_diagram(activation, **axes, **start, special_weight=law)
+    diagram.save(data)
+    written_whole(picture, lambda file: write_picture(diagram, quantity, file))
+    print_findings(diagram)
+    print(f"Picture: {picture}\nValues:  {data}")
+
+
+@app.command("fixed-point")
+def _fixed_point(
+    weight_var: WeightVar,
+    activation: ActivationName = "relu",
+    bias_var: BiasVar = "0",
+    anticorrelation: Anticorrelation = "0",
+    q0: Q0 = "1",
+    c0: C0 = "0",
+    special_weight: SpecialWeightLaw = "none",
+    every: Annotated[
+        bool, typer.Option("--all", help="Every finite, positive fixed point, stable or not.")
+    ] = False,
+) -> None:
+    """The fixed point that two signals approach, its stability and depth scales.
+
+    \b
+    Example:
+      meanfield fixed-point -a silu --weight-var 2.5 --bias-var 0.1 --anticorrelation 0.5 --all
+    """
+    given = dict(zip(PARAMETERS, (weight_var, bias_var, anticorrelation), strict=True))
+    parameters = {name: number(name, text) for name, text in given.items()}
+    start = {"q0": number("q0", q0), "c0": number("c0", c0)}
+
+    import jax
+
+    from meanfield.activations import as_activation
+
+    law = special_weight_law(special_weight)
+    if every and law is not None:
+        raise ValueError("--all has no place beside --special-weight; --q0 chooses the fixed point there")
+    with jax.enable_x64(True):
+        prior = prior_of(parameters, law)
+        points = (_every_point if every else _one_point)(as_activation(activation), prior, **start)
+    if not points:
+        print("There is no finite, positive fixed point.")
+        return
+    print_points(points)
+
+
+@app.command("dead-nodes")
+def _dead_nodes(
+    activation: ActivationName = "relu",
+    weight_var: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NUMBER", help="Weight variance, at least 0.", show_default="that of unit gain, for relu"
+        ),
+    ] = None,
+    bias_var: BiasVar = "0",
+    anticorrelation: Anticorrelation = "0",
+    special_weight: SpecialWeightLaw = "none",
+    inputs: Annotated[int, typer.Option(metavar="NUMBER", help="How many inputs.")] = 10,
+    depth: Annotated[int, typer.Option(metavar="NUMBER", help="Number of layers.")] = 40,
+    width: Annotated[
+        int | None,
+        typer.Option(
+            metavar="NUMBER", help="Neurons in a layer: also how often such a network is born dead."
+        ),
+    ] = None,
+    q0: Q0 = "1",
+    c0: C0 = "0",
+    seed: Annotated[int, typer.Option(metavar="NUMBER", help="Of what is sampled.")] = 0,
+) -> None:
+    """How many neurons are inactive on every one of some inputs, layer by layer.
+
+    Exact for Gaussian weights, sampled, with a standard error, with a special weight. The
+    inputs are equally correlated at the start (--c0).
+
+    \b
+    Example:
+      meanfield dead-nodes --anticorrelation 1 --special-weight "beta(2,1)" --inputs 10 --width 20
+    """
+    given = {"bias_var": bias_var, "anticorrelation": anticorrelation}
+    parameters = {name: number(name, text) for name, text in given.items()}
+    start = {"q0": number("q0", q0), "c0": number("c0", c0)}
+
+    import jax
+
+    from meanfield.activations import as_activation
+    from meanfield.born_dead import born_dead_probability
+    from meanfield.dead_nodes import dead_node_probability
+
+    law, phi = special_weight_law(special_weight), as_activation(activation)
+    if width is not None and repr(phi) != "relu":
+        raise ValueError(f"--width needs the activation relu, got {phi!r}")
+    with jax.enable_x64(True):
+        gain = " (unit gain)" if weight_var is None else ""
+        value = _unit_gain(phi, parameters, law) if weight_var is None else number("weight_var", weight_var)
+        prior = prior_of(parameters | {"weight_var": value}, law)
+        nodes = dead_node_probability(phi, prior, inputs, depth=depth, seed=seed, **start)
+        born = None
+        if width is not None:
+            born = born_dead_probability(prior, width, depth, n_inputs=inputs, c0=start["c0"], seed=seed)
+    on = "one input" if inputs == 1 else f"{inputs} inputs"
+    print(f"{phi!r}, weight variance {value:.6g}{gain}, dead on {on}")
+    print_dead_nodes(nodes)
+    if born is not None:
+        error = f" ± {float(born.standard_error):.2g}" if born.standard_error else ""
+        print(
+            f"A network of {depth} hidden layers of {width} neurons is born dead on {on} "
+            f"with probability {float(born.probability):.6g}{error}."
+        )
+
+
+def _unit_gain(activation, parameters: dict, law) -> float:
+    """The weight variance at which ReLU signals neither grow nor decay, without bias."""
+    from meanfield.priors import AsymmetricPrior
+
+    if repr(activation) != "relu":
+        raise ValueError(f"--weight-var must be given for the activation {activation!r}: it has no unit gain")
+    kappa = parameters["anticorrelation"]
+    law = 0.0 if law is None else law
+    return AsymmetricPrior.unit_gain(kappa, activation, law).weight_var
+
+
+def _with_default(given: dict[str, str | None]) -> dict[str, str]:
+    others_vary = all(":" in (given[name] or "") for name in ("weight_var", "bias_var"))
+    default = "0" if others_vary else "-1:1:201"
+    return {name: default if text is None else text for name, text in given.items()}
+
+
+def _check_two_ranges(axes) -> None:
+    ranges = [option(name) for name, value in axes.items() if not isinstance(value, float)]
+    if len(ranges) != 2:
+        raise ValueError(
+            f"two of {', '.join(map(option, PARAMETERS))} must be ranges start:stop:count "
+            f"and the third a number, but here {', '.join(ranges) or 'none'} "
+            f"{'is a range' if len(ranges) == 1 else 'are ranges'}"
+        )
+
+
+def _one_point(activation, prior, q0, c0) -> list[dict]:
+    from meanfield.fixedpoint import fixed_point
+
+    return [_with_rates(fixed_point(activation, prior, q0=q0, c0=c0), ())]
+
+
+def _every_point(activation, prior, q0, c0) -> list[dict]:
+    from meanfield.fixedpoint import fixed_points
+    from meanfield.status import Status
+
+    if (q0, c0) != (1.0, 0.0):
+        raise ValueError("--q0 and --c0 say which fixed point is approached and have no place beside --all")
+    found = fixed_points(activation, prior, most=_MOST)
+    return [_with_rates(found, i) for i in range(_MOST) if found.status[i] != Status.INVALID]
+
+
+def _with_rates(point: "FixedPoint", index) -> dict:
+    """One point's fields, depth scales and maximal Lyapunov exponent."""
+    from meanfield.lyapunov import depth_scales_at, exponents_at
+
+    scales = depth_scales_at(point)
+    derived = {"xi_q": scales.q, "xi_c": scales.c, "maximal": exponents_at(point).maximal}
+    return _fields(point, index) | {name: value[index].item() for name, value in derived.items()}
+
+
+def _fields(point: "FixedPoint", index) -> dict:
+    return {name: value[index].item() for name, value in vars(point).items()}
