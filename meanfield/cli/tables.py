@@ -205,8 +205,10 @@ def print_study(study: "TrainingStudy") -> None:
         else:
             last = f"{v.final_test_loss:.3f}"
         edge = " (edge)" if v.at_edge else ""
+        diverged = f" ({v.diverged} diverged)" if v.diverged else ""
         p = f"{v.p_value:.1g}" if v.p_value == v.p_value else ""
-        table.add_row(v.name, f"{v.learning_rate:g}{edge}", f"{v.time:.0f}", f"{v.loss_ratio:.2f}", p, last)
+        rate, time = f"{v.learning_rate:g}{edge}", f"{v.time:.0f}{diverged}"
+        table.add_row(v.name, rate, time, f"{v.loss_ratio:.2f}", p, last)
     print_table(table)
     print("p: of the loss ratio being 1, paired over seeds, Holm's correction included")
     if any(v.at_edge for v in verdicts):

@@ -65,6 +65,12 @@ class Comparison:
     deviation: dict[str, np.ndarray]
     p_value: float
 
+    def __repr__(self):
+        sizes = f"widths {self.narrow.width} and {self.wide.width}, {self.narrow.networks} networks of each"
+        return (
+            f"Comparison({self.narrow.activation!r}, {self.narrow.prior!r}, {sizes}, p = {self.p_value:.3g})"
+        )
+
     @property
     def quantities(self) -> tuple[str, ...]:
         """Names of what was compared."""
@@ -203,8 +209,8 @@ def _compared(narrow, wide, theory, start) -> Comparison:
     for name in names:
         to_scale, back = (np.log, np.exp) if name in LOGARITHMIC else (np.asarray, np.asarray)
         with np.errstate(divide="ignore", invalid="ignore"):
-            samples = [to_scale(np.asarray(getattr(m.samples, name), float)) for m in (narrow, wide)]
-            expected = to_scale(theory.values[name])
+            samples = [_finite(to_scale(getattr(m.samples, name).astype(float))) for m in (narrow, wide)]
+            expected = _finite(to_scale(theory.values[name]))
             error = theory.errors[name]
             expected_error = error / theory.values[name] if name in LOGARITHMIC else error
         test = _Extrapolation(samples[0], samples[1], expected, expected_error)
@@ -222,6 +228,10 @@ def _compared(narrow, wide, theory, start) -> Comparison:
 
 
 _ROUNDING = 1e-6  # of a quantity without fluctuations, such as the growth of a linear network
+
+
+def _finite(values):
+    return np.where(np.isfinite(values), values, np.nan)
 
 
 class _Extrapolation:

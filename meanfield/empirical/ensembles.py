@@ -63,6 +63,10 @@ class Measurement:
     method: str
     samples: LayerStatistics
 
+    def __repr__(self):
+        sizes = f"{self.networks} networks of width {self.width}, depth {self.depth}"
+        return f"Measurement({self.activation!r}, {self.prior!r}, {sizes}, {self.method!r})"
+
     @property
     def networks(self) -> int:
         """How many networks were measured."""

@@ -28,7 +28,7 @@ class Outcome:
     """One initialisation: its curves at the learning rate that tuning chose, and what tuning saw.
 
     tuning_score: by learning rate, the mean over tuning seeds and evaluations of the
-    logarithm of the training loss; the smallest was chosen.
+    logarithm of the training loss (at most that of the start); the smallest was chosen.
     """
 
     name: str
@@ -63,12 +63,15 @@ class Verdict:
     (geometrically) over that of the first; accuracy_gain: final accuracy minus that of the
     first. p_value: of the loss ratio (paired t-test), Holm's correction over the study
     included; p_time: of the times (Wilcoxon's signed ranks), corrected likewise.
-    at_edge: whether the best learning rate was the grid's smallest or largest.
+    at_edge: whether the best learning rate was the grid's smallest or largest. diverged:
+    seeds whose training loss ended no lower than it began; wherever losses are averaged, a
+    loss counts as at most that of the same run's start.
     """
 
     name: str
     learning_rate: float
     at_edge: bool
+    diverged: int
     time: Estimate
     final_loss: Estimate
     final_test_loss: Estimate
@@ -188,11 +191,13 @@ def _outcome(task, setup: Initialization, rates, seeds, tuning_seeds, checkpoint
 
 
 def _scores(curves: LearningCurves) -> np.ndarray:
-    return np.mean(_log(curves.train_loss[..., 1:]), axis=-1)
+    return np.mean(_log_capped(curves.train_loss)[..., 1:], axis=-1)
 
 
-def _log(losses) -> np.ndarray:
-    return np.log(np.maximum(np.asarray(losses, float), np.finfo(np.float32).tiny))
+def _log_capped(losses) -> np.ndarray:
+    """Logarithms of losses; a run that diverges counts as one that has learned nothing."""
+    capped = np.minimum(losses, losses[..., :1])
+    return np.log(np.maximum(np.asarray(capped, float), np.finfo(np.float32).tiny))
 
 
 def _verdict(outcome: Outcome, first: Outcome, target, rates) -> tuple[dict, tuple[float, float]]:
@@ -200,20 +205,20 @@ def _verdict(outcome: Outcome, first: Outcome, target, rates) -> tuple[dict, tup
 
     curves = outcome.curves
     time, first_time = (o.curves.time_to_reach(target)[:, 0] for o in (outcome, first))
-    final, test = (_log(x[:, 0, -1]) for x in (curves.train_loss, curves.test_loss))
-    accuracy, gain = curves.test_accuracy[:, 0, -1], np.zeros(len(time))
+    final, test = (_log_capped(x)[:, 0, -1] for x in (curves.train_loss, curves.test_loss))
+    accuracy = curves.test_accuracy[:, 0, -1]
     gain = accuracy - first.curves.test_accuracy[:, 0, -1]
     ratio = outcome.score - first.score
     p_loss = p_time = float("nan")
     if outcome is not first:
         censored = [np.where(np.isfinite(t), t, 2 * curves.steps[-1]) for t in (time, first_time)]
-        finite = np.isfinite(ratio).all()
-        p_loss = float(stats.ttest_1samp(ratio, 0.0).pvalue) if finite else float("nan")
+        p_loss = float(stats.ttest_1samp(ratio, 0.0).pvalue)
         p_time = float(stats.wilcoxon(*censored).pvalue) if np.any(censored[0] != censored[1]) else 1.0
     fields = dict(
         name=outcome.name,
         learning_rate=outcome.learning_rate,
         at_edge=len(rates) > 1 and outcome.learning_rate in (rates[0], rates[-1]),
+        diverged=int(np.sum(~(curves.train_loss[:, 0, -1] < curves.train_loss[:, 0, 0]))),
         time=_median(time),
         final_loss=_mean(final, np.exp),
         final_test_loss=_mean(test, np.exp),

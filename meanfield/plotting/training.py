@@ -12,8 +12,8 @@ _STYLES = ("-", "--", "-.", ":")
 def plot_training_study(study) -> Figure:
     """Draw training loss and test accuracy (test loss, for regression) by step, and the paired loss ratios.
 
-    Lines are means over seeds (geometric ones for losses), bands 95% intervals; a curve
-    ends where a seed diverges. Returns a figure that pyplot does not know.
+    Lines are means over seeds (geometric ones for losses), bands 95% intervals; seeds that
+    diverge are left out of the curves, not of the ratios. Returns a figure that pyplot does not know.
     """
     figure = new_figure((12.0, 4.6))
     loss, test, ratio = figure.subplots(1, 3)
@@ -21,11 +21,11 @@ def plot_training_study(study) -> Figure:
     for i, outcome in enumerate(study.outcomes):
         style = dict(color=LINE_COLOURS[i % len(LINE_COLOURS)], ls=_STYLES[i // len(LINE_COLOURS) % 4])
         curves = outcome.curves
-        _draw_band(loss, curves.steps, np.log(curves.train_loss[:, 0]), np.exp, outcome.name, style)
+        _draw_band(loss, curves.steps, _log(curves.train_loss[:, 0]), np.exp, outcome.name, style)
         if classification:
             _draw_band(test, curves.steps, 100 * curves.test_accuracy[:, 0], np.asarray, outcome.name, style)
         else:
-            _draw_band(test, curves.steps, np.log(curves.test_loss[:, 0]), np.exp, outcome.name, style)
+            _draw_band(test, curves.steps, _log(curves.test_loss[:, 0]), np.exp, outcome.name, style)
     unit = " (nats)" if classification else " (units of the targets' variance)"
     loss.set(yscale="log", xlabel="step", ylabel=f"training loss{unit}")
     loss.axhline(study.target_loss, color="#808080", lw=0.8, ls=":")
@@ -44,7 +44,15 @@ def plot_training_study(study) -> Figure:
     return figure
 
 
+def _log(losses) -> np.ndarray:
+    """Of the runs that did not diverge."""
+    return np.log(losses[losses[:, -1] < losses[:, 0]])
+
+
 def _draw_band(ax, steps, samples, back, label, style) -> None:
+    if len(samples) == 0:
+        ax.plot([], label=label, **style)
+        return
     mean, low, high = (back(x) for x in interval_of_mean(samples))
     ax.plot(steps, mean, lw=1.4, label=label, **style)
     ax.fill_between(steps, low, high, color=style["color"], alpha=0.18, lw=0)
