@@ -58,7 +58,8 @@ def main():
         print(f"\n{task}, target loss {study.target_loss:.3g}")
         for v in study.verdicts():
             print(
-                f"{v.name:18s} rate {v.learning_rate:<6g} diverged {v.diverged} time {v.time:.0f}  loss ratio {v.loss_ratio:.2f}"
+                f"{v.name:18s} rate {v.learning_rate:<6g} diverged {v.diverged:2d}"
+                f"  time {v.time:.0f}  loss ratio {v.loss_ratio:.2f}"
                 f"  p {v.p_value:.1e}  accuracy {v.final_accuracy:.3f}  test loss {v.final_test_loss:.3f}",
                 flush=True,
             )

@@ -118,9 +118,10 @@ def test_a_run_killed_five_times_ends_with_the_undisturbed_curve(tmp_path):
         while process.poll() is None and done(kept) == already:
             time.sleep(0.02)
         time.sleep(chance.random() * 0.3)
+        assert process.poll() is None  # it was not done yet
         process.send_signal(signal.SIGKILL)
         process.wait()
-    assert 0 < done(kept)
+    assert done(kept) > 0
     assert start(kept, pieces).wait() == 0
     with np.load(whole) as a, np.load(pieces) as b:
         for name in ("train_loss", "test_loss"):

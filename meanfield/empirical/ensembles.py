@@ -21,7 +21,9 @@ from meanfield.progress import progress_bar
 
 METHODS = {"weights": with_weights, "weightless": without_weights}
 _UNIT = NormalPrior(1.0)  # of the first layer: its inputs set variance and correlation
-_NUMBERS_AT_ONCE = 1 << 24  # weights, or signals, held at once
+# Weights, or signals, treated together. XLA draws batches of large matrices on a CPU slowly, one at a time fast.
+_NUMBERS_AT_ONCE = {"cpu": 1 << 20}
+_NUMBERS_ELSEWHERE = 1 << 27
 _PROBE = 0x70726F62  # what is folded into a network's key for tangents and cotangents
 
 
@@ -223,7 +225,8 @@ class _Sizes:
         numbers = self.width * (self.width if self.method == "weights" else 4 * rows)
         if self.gradients:
             numbers += self.width * self.depth * (rows + 1)
-        return max(1, _NUMBERS_AT_ONCE // numbers)
+        limit = _NUMBERS_AT_ONCE.get(jax.default_backend(), _NUMBERS_ELSEWHERE)
+        return max(1, limit // numbers)
 
     @property
     def transport(self) -> Callable:

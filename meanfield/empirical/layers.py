@@ -19,7 +19,9 @@ def with_weights(prior, key, sent: Float[Array, "rows width"]) -> Float[Array, "
     rngs = nnx.Rngs(params=key)
     layer = nnx.Linear(width, width, param_dtype=sent.dtype, **initializers(prior), rngs=rngs)
     parameters = nnx.to_pure_dict(nnx.state(layer))
-    return (sent @ parameters["kernel"]).at[0].add(parameters["bias"])
+    # Written this way round, XLA draws the kernel in the order in which it lies in memory.
+    received = jax.lax.dot_general(parameters["kernel"], sent, (((0,), (1,)), ((), ())))
+    return received.T.at[0].add(parameters["bias"])
 
 
 def without_weights(prior, key, sent: Float[Array, "rows width"]) -> Float[Array, "rows width"]:
