@@ -40,10 +40,10 @@ def main(description: str, measure) -> None:
     }
     rows = measure(options.quick)
     print(machine)
-    print(f"{'job':46s} {'first':>9s} {'warm':>9s} {'error':>9s}")
+    print(f"{'job':70s} {'first':>9s} {'warm':>9s} {'error':>9s}")
     for row in rows:
         cells = [f"{row[k]:9.3f}" if k in row else " " * 9 for k in ("first_s", "warm_s")]
         last = f"{row['error']:9.1e}" if "error" in row else f"{row['ratio']:8.2f}x" if "ratio" in row else ""
-        print(f"{row['job']:46s} {cells[0]} {cells[1]} {last}")
+        print(f"{row['job']:70s} {cells[0]} {cells[1]} {last}")
     if options.json:
         options.json.write_text(json.dumps({"machine": machine, "rows": rows}, indent=1) + "\n")

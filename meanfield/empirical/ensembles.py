@@ -21,7 +21,7 @@ from meanfield.progress import progress_bar
 
 METHODS = {"weights": with_weights, "weightless": without_weights}
 _UNIT = NormalPrior(1.0)  # of the first layer: its inputs set variance and correlation
-# Weights, or signals, treated together. XLA draws batches of large matrices on a CPU slowly, one at a time fast.
+# Weights, or signals, treated together. On a CPU large matrices are drawn faster one by one than in batches.
 _NUMBERS_AT_ONCE = {"cpu": 1 << 20}
 _NUMBERS_ELSEWHERE = 1 << 27
 _PROBE = 0x70726F62  # what is folded into a network's key for tangents and cotangents
