@@ -28,8 +28,10 @@ def written_whole(path: Path, write: Callable) -> None:
             write(file)
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         os.unlink(temporary)
+        if isinstance(error, OSError) and error.filename is None and error.strerror:
+            raise OSError(f"cannot write {path}: {error.strerror}") from error
         raise
 
 

@@ -403,3 +403,56 @@ def test_bad_asymmetric_input_is_one_sentence(call, here, arguments, message):
     assert (code, out) == (2, "")
     assert message in err and err.startswith("Error: ") and err.count("\n") == 1
     assert files(here) == []
+
+
+# --- compare and train -----------------------------------------------------------
+
+
+def test_compare_prints_deviations_and_writes_picture_and_values(call, here):
+    prior = ("-a", "tanh", "--weight-var", "1.5", "--bias-var", "0.1", "--anticorrelation", "1")
+    sizes = ("--width", "64", "--depth", "6", "--networks", "16")
+    code, out, err = call("compare", *prior, *sizes, "--method", "weightless")
+    assert (code, err) == (0, "")
+    assert files(here) == ["compare_tanh.npz", "compare_tanh.png"]
+    assert "p = " in out and len(numbers(out)["6"]) == 5  # a deviation for each quantity
+    with np.load("compare_tanh.npz") as saved:
+        assert saved["networks"] == 16 and set(saved["quantity"]) >= {"q", "one_minus_c", "growth"}
+
+
+@pytest.mark.slow
+def test_train_prints_a_row_for_every_initialisation_and_resumes(call, here):
+    sizes = ("--width", "8", "--depth", "2", "--steps", "20", "--evaluations", "4", "--seeds", "3")
+    tuning = ("--tuning-seeds", "2", "--learning-rates", "0.01,0.1")
+    command = ("train", "--task", "spirals", "-i", "he,anticorrelated(1, 2)", *sizes, *tuning)
+    code, out, err = call(*command, "--checkpoint", "kept", "-o", "curves")
+    assert (code, err) == (0, "")
+    assert files(here) == ["curves.npz", "curves.png", "kept"]
+    table = numbers(out)
+    assert float(table["he"][2].split()[0]) == 1 and len(table["anticorrelated(1, 2)"]) == 5
+    code, again, _ = call(*command, "--checkpoint", "kept", "-o", "curves")
+    assert (code, again) == (0, out)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("compare",), "weight-var"),
+        (("compare", "--weight-var", "2", "--method", "x"), "--method must be weights or weightless"),
+        (("compare", "--weight-var", "2", "--networks", "2"), "networks must be at least 8"),
+        (("compare", "--weight-var", "-1"), "weight_var must be"),
+        (("train", "--task", "digit"), "the nearest is 'digits'"),
+        (("train", "--task", "mnist"), "a directory that holds them is needed"),
+        (("train", "--task", "mnist", "--data", "nowhere"), "there is no directory nowhere"),
+        (("train", "--task", "digits", "-i", "hee"), "the nearest is 'he'"),
+        (("train", "--optimizer", "sdg", "-i", "he"), "the nearest is 'sgd'"),
+        (("train", "--learning-rates", "0.1,x"), "--learning-rates must be a number"),
+        (("train", "--learning-rates", "0"), "learning_rates must be"),
+        (("train", "-i", ","), "must name at least one"),
+        (("train", "--steps", "7"), "steps must be a multiple of evaluations"),
+        (("train", "-o", "no/such/folder/x"), "cannot write"),
+    ],
+)
+def test_mistakes_in_compare_and_train_are_one_sentence(call, here, arguments, message):
+    code, out, err = call(*arguments)
+    assert (code, out) == (2, "") and message in err and err.count("\n") == 1
+    assert files(here) == []

@@ -2,6 +2,7 @@
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from meanfield.empirical.studies import interval_of_mean
 from meanfield.plotting.figures import LINE_COLOURS, new_figure
@@ -29,6 +30,8 @@ def plot_training_study(study) -> Figure:
     unit = " (nats)" if classification else " (units of the targets' variance)"
     loss.set(yscale="log", xlabel="step", ylabel=f"training loss{unit}")
     loss.axhline(study.target_loss, color="#808080", lw=0.8, ls=":")
+    if classification:
+        test.set_ylim(top=102)
     test.set(xlabel="step", ylabel="test accuracy (%)" if classification else f"test loss{unit}")
     if not classification:
         test.set_yscale("log")
@@ -67,6 +70,9 @@ def _draw_ratios(ax, study) -> None:
         if np.isfinite(estimate.value):
             ax.errorbar([estimate.value], [i], xerr=arms, fmt="o", color=colour, capsize=3)
     ax.axvline(1, color="black", lw=0.8)
+    ax.set_xscale("log")
+    ax.xaxis.set_minor_formatter(NullFormatter())
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
     labels = [f"{v.name}  ({v.learning_rate:g})" for v in verdicts]
     ax.set_yticks(range(len(verdicts)), labels, fontsize="small")
     ax.invert_yaxis()
