@@ -38,7 +38,7 @@ def measure(quick: bool, method: str) -> dict:
     sizes = dict(width=64, depth=5, networks=16) if quick else dict(width=1024, depth=30, networks=32)
     rows, seed = [], 100
     for activation, weight_vars in list(ACTIVATIONS.items())[: 1 if quick else 3]:
-        for name, prior in cases(weight_vars):
+        for name, prior in list(cases(weight_vars))[:: 4 if quick else 1]:
             seed += 1
             began = time.perf_counter()
             found = compare(activation, prior, seed=seed, method=method, **sizes)

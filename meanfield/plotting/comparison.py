@@ -58,6 +58,8 @@ def _draw_quantity(ax, comparison, name) -> None:
     theory = comparison.theory.values[name]
     layers = np.arange(len(theory))
     shown = theory > _NEGLIGIBLE if name == "one_minus_c" else np.isfinite(theory)
+    if name == "growth":
+        shown[0] = False  # there is no layer before the first
     for measured, colour, marker in zip(
         (comparison.narrow, comparison.wide), LINE_COLOURS, "o^", strict=False
     ):
