@@ -9,13 +9,11 @@ p-values are uniform, which a Kolmogorov-Smirnov test decides. About half an hou
 
 import argparse
 import json
-import os
-import platform
 import time
 from pathlib import Path
 
-import jax
 import numpy as np
+from harness import machine
 from scipy import stats
 
 import meanfield as mf
@@ -76,15 +74,8 @@ def main():
     parser.add_argument("--json", type=Path, help="write the results to this file")
     options = parser.parse_args()
     results = measure(options.quick, options.method)
-    machine = {
-        "cores": os.cpu_count(),
-        "device": jax.devices()[0].device_kind,
-        "jax": jax.__version__,
-        "python": platform.python_version(),
-        "meanfield": mf.__version__,
-    }
     if options.json:
-        options.json.write_text(json.dumps({"machine": machine, **results}, indent=1) + "\n")
+        options.json.write_text(json.dumps({"machine": machine(), **results}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

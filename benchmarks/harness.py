@@ -23,6 +23,17 @@ def median_seconds(job, repeats=5) -> tuple[float, float]:
     return times[0], statistics.median(times[1:])
 
 
+def machine() -> dict:
+    """What the figures were measured on."""
+    return {
+        "cores": os.cpu_count(),
+        "device": jax.devices()[0].device_kind,
+        "jax": jax.__version__,
+        "python": platform.python_version(),
+        "meanfield": mf.__version__,
+    }
+
+
 def main(description: str, measure) -> None:
     """Run ``measure(quick)``, which gives one dict a job, and print and keep its rows."""
     parser = argparse.ArgumentParser(
@@ -31,19 +42,13 @@ def main(description: str, measure) -> None:
     parser.add_argument("--quick", action="store_true", help="small sizes, to see that it runs")
     parser.add_argument("--json", type=Path, help="write the rows to this file too")
     options = parser.parse_args()
-    machine = {
-        "cores": os.cpu_count(),
-        "device": jax.devices()[0].device_kind,
-        "jax": jax.__version__,
-        "python": platform.python_version(),
-        "meanfield": mf.__version__,
-    }
+    where = machine()
     rows = measure(options.quick)
-    print(machine)
+    print(where)
     print(f"{'job':70s} {'first':>9s} {'warm':>9s} {'error':>9s}")
     for row in rows:
         cells = [f"{row[k]:9.3f}" if k in row else " " * 9 for k in ("first_s", "warm_s")]
         last = f"{row['error']:9.1e}" if "error" in row else f"{row['ratio']:8.2f}x" if "ratio" in row else ""
         print(f"{row['job']:70s} {cells[0]} {cells[1]} {last}")
     if options.json:
-        options.json.write_text(json.dumps({"machine": machine, "rows": rows}, indent=1) + "\n")
+        options.json.write_text(json.dumps({"machine": where, "rows": rows}, indent=1) + "\n")

@@ -10,13 +10,10 @@ import argparse
 import dataclasses
 import json
 import math
-import os
-import platform
 from pathlib import Path
 
-import jax
+from harness import machine
 
-import meanfield as mf
 from meanfield.empirical import compare_initializations
 
 TASKS = ("teacher-student", "digits", "mnist1d")
@@ -70,14 +67,7 @@ def main():
 
 
 def write(path, results):
-    machine = {
-        "cores": os.cpu_count(),
-        "device": jax.devices()[0].device_kind,
-        "jax": jax.__version__,
-        "python": platform.python_version(),
-        "meanfield": mf.__version__,
-    }
-    path.write_text(json.dumps(without_nan({"machine": machine, "results": results}), indent=1) + "\n")
+    path.write_text(json.dumps(without_nan({"machine": machine(), "results": results}), indent=1) + "\n")
 
 
 def without_nan(tree):
