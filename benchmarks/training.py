@@ -28,7 +28,7 @@ INITIALIZATIONS = (
     "raai_unit_gain",
 )
 FULL = dict(width=64, depth=12, steps=2000, evaluations=50, seeds=20, tuning_seeds=5)
-QUICK = dict(width=16, depth=3, steps=20, evaluations=5, seeds=3, tuning_seeds=2)
+QUICK = dict(width=16, depth=3, steps=20, evaluations=5, seeds=3, learning_rates=(0.1,))
 
 
 def main():

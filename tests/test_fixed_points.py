@@ -52,7 +52,7 @@ def test_one_minus_c_keeps_six_digits_near_criticality(x64, activation):
 
 
 # One of each kind of moments, kinks and limits: every further one costs a compilation.
-SINGLE = ("relu", "leaky_relu", "erf", "sin", "tanh", "gelu", "hard_tanh", "softsign", "selu")
+SINGLE = ("relu", "erf", "tanh", "gelu", "hard_tanh", "softsign")
 
 
 @pytest.mark.parametrize("activation", SINGLE)
@@ -118,7 +118,7 @@ def followed(activation, rows, steps):
     return np.where(settled & (finite == q), q, np.where(finite == q, np.nan, np.inf))
 
 
-BASINS = ("silu", "cos", "gelu", "sin", "mish", "squared_relu")
+BASINS = ("silu", "cos", "mish", "squared_relu")
 
 
 @pytest.mark.parametrize("activation", BASINS)

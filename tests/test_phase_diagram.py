@@ -21,7 +21,7 @@ def arguments(fixed):
     return AXES | {fixed: VALUES[fixed]}
 
 
-@pytest.mark.parametrize("activation", ["relu", "erf", "cos"])
+@pytest.mark.parametrize("activation", ["relu", "cos"])
 @pytest.mark.parametrize("fixed", AXES)
 def test_a_diagram_is_its_fixed_points(activation, fixed):
     diagram = mf.phase_diagram(activation, **arguments(fixed))

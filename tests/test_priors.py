@@ -87,9 +87,7 @@ def layers_of_networks(activation, prior, q0, c0, width, depth, networks):
     return [np.asarray(x) for x in jax.lax.map(one, jax.random.split(jax.random.key(11), networks))]
 
 
-@pytest.mark.parametrize(
-    "name, kappa", [("relu", 0.9), ("relu", -1.0), ("gelu", 0.5), ("squared_relu", 1.0), ("cos", 0.7)]
-)
+@pytest.mark.parametrize("name, kappa", [("relu", 0.9), ("relu", -1.0), ("squared_relu", 1.0), ("cos", 0.7)])
 def test_real_random_networks_follow_the_maps(name, kappa):
     activation = getattr(mf.activations, name)
     prior = mf.NormalPrior(1.3, 0.2, kappa)

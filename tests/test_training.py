@@ -60,7 +60,7 @@ def test_a_step_is_that_of_optax():
     assert still.train_loss[0, 0, 1] == still.train_loss[0, 0, 0] > moved.train_loss[0, 0, 1]
 
 
-@pytest.mark.parametrize("optimizer", ["momentum", "adam", "adamw", "rmsprop", "adagrad", "lion"])
+@pytest.mark.parametrize("optimizer", ["momentum", "adamw", "lion"])
 def test_every_optimizer_lowers_the_loss(optimizer):
     size = SMALL | {"seeds": 2, "steps": 30, "evaluations": 1}
     found = train(TASK, "he", optimizer=optimizer, learning_rate=0.003, **size)

@@ -17,7 +17,7 @@ def same(one, other, tolerance=1e-14):
         np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance)
 
 
-@pytest.mark.parametrize("name", ["relu", "erf", "cos", "squared_relu"])
+@pytest.mark.parametrize("name", ["relu", "cos"])
 def test_jit_and_vmap_change_nothing(x64, name):
     weight_vars = jnp.array([0.4, 1.5, 2.6])
     plain = mf.fixed_point(name, mf.NormalPrior(weight_vars, 0.1, 0.9))
