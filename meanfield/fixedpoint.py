@@ -129,8 +129,7 @@ def at_variance(layer, q, status, c0) -> FixedPoint:
     slope = layer.correlation_slope(q, jnp.where(chaotic, theta, 1.0)) * scale
     chi_c = jnp.where(chaotic, slope, chi_1)
 
-    zero, far = layer.limit_at_zero(), layer.limit_at_infinity()
-    limit = jax.tree.map(lambda a, b: jnp.where(at_zero, a, b), zero, far)
+    limit = layer.limit(at_zero)
     superlinear = jnp.where(at_zero, 0.0, jnp.inf)
 
     def pick(here, there):

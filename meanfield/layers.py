@@ -117,13 +117,11 @@ class DenseLayer:
 
     # --- far from every scale of the activation (THEORY section 4) -------------
 
-    def limit_at_zero(self) -> "LimitMap":
-        """The layer seen by signals of vanishing variance."""
-        return LimitMap.of(self, pieces_at_zero(self.activation, self.dtype()))
-
-    def limit_at_infinity(self) -> "LimitMap":
-        """The layer seen by signals of unbounded variance."""
-        return LimitMap.of(self, pieces_at_infinity(self.activation, self.dtype()))
+    def limit(self, at_zero) -> "LimitMap":
+        """The layer seen by signals of vanishing variance where ``at_zero``, else of unbounded."""
+        ends = (end(self.activation, self.dtype()) for end in (pieces_at_zero, pieces_at_infinity))
+        pieces = jax.tree.map(lambda zero, far: jnp.where(at_zero, zero, far), *ends)
+        return LimitMap.of(self, pieces)
 
 
 @jax.tree_util.register_dataclass

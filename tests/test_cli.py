@@ -264,7 +264,7 @@ def test_a_disk_that_fills_up_leaves_nothing_half_written(call, here, monkeypatc
 
     monkeypatch.setattr(plotting, "write_picture", fail)
     code, _, err = call("phase-diagram", *SMALL, "-o", "x")
-    assert (code, err) == (2, "Error: no space left on device.\n")
+    assert (code, err) == (2, "Error: cannot write x.png: No space left on device.\n")
     assert files(here) == ["x.npz"]
     mf.PhaseDiagram.load("x.npz")
 
