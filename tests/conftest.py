@@ -15,10 +15,3 @@ def x64():
     """Double precision for one test; JAX's global configuration stays as it was."""
     with jax.enable_x64(True):
         yield
-
-
-@pytest.fixture(autouse=True, scope="module")
-def forget_what_was_compiled():
-    """Compiled code takes memory mappings, and a process may hold only so many (65,530 on Linux)."""
-    yield
-    jax.clear_caches()
