@@ -27,11 +27,15 @@ def test_unit_gain_is_marginal(x64):
 
 
 @pytest.mark.slow
-def test_the_fixed_law_is_where_density_evolution_ends(x64):
-    prior = mf.AsymmetricPrior(0.6, 0.05, np.array([0.0, 1.0]))
-    point = mf.fixed_point("relu", prior)
+@pytest.mark.parametrize(
+    ("activation", "weight_var", "bias_var"),
+    [("relu", 0.6, 0.05), ("hard_tanh", 0.5, 0.3)],
+)
+def test_the_fixed_law_is_where_density_evolution_ends(x64, activation, weight_var, bias_var):
+    prior = mf.AsymmetricPrior(weight_var, bias_var, np.array([0.0, 1.0]))
+    point = mf.fixed_point(activation, prior)
     assert np.all(point.status == mf.Status.CONVERGED)
-    end = mf.density_evolution("relu", prior, depth=250)
+    end = mf.density_evolution(activation, prior, depth=250)
     expected = dict(
         q=end.q, chi_1=end.growth, chi_perp=end.growth, inactive=end.inactive, noise_var=end.noise_var
     )
