@@ -1,5 +1,6 @@
 """The command line, as someone at a shell uses it."""
 
+import gc
 import os
 import re
 import signal
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 
 import meanfield as mf
-from meanfield import plotting
+from meanfield import phase_diagrams, plotting
 from meanfield.cli import main
 
 SMALL = ("--weight-var", "1:3:9", "--anticorrelation", "-1:1:5")
@@ -319,6 +320,25 @@ def test_control_c_ends_it_with_one_line_and_code_130(here):
     assert (process.returncode, out) == (130, "")
     assert re.fullmatch(r"Interrupted[^\n]*\n", err)
     assert files(here) == []
+
+
+def test_an_interrupt_that_falls_into_a_callback_is_not_lost(monkeypatch, capsys):
+    """Python prints an exception raised there and goes on; garbage collection calls such callbacks."""
+
+    def swallowing(phase, info):
+        gc.callbacks.remove(swallowing)
+        raise KeyboardInterrupt
+
+    def busy(*args, **kwargs):
+        gc.callbacks.append(swallowing)
+        gc.collect()
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            pass
+
+    monkeypatch.setattr(phase_diagrams, "phase_diagram", busy)
+    assert main(["phase-diagram", *SMALL]) == 130
+    assert re.fullmatch(r"Interrupted[^\n]*\n", capsys.readouterr().err)
 
 
 # --- asymmetric priors ---------------------------------------------------------

@@ -3,10 +3,13 @@
 JAX is imported inside the commands, so that help and usage errors come at once.
 """
 
+import _thread
 import os
 import re
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Annotated
 
 import typer
@@ -35,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
         command = typer.main.get_command(app)
-        with command.make_context("meanfield", arguments) as context:
+        with _no_lost_interrupt(), command.make_context("meanfield", arguments) as context:
             command.invoke(context)
     except typer.Exit as stop:
         return stop.exit_code
@@ -67,6 +70,29 @@ def program() -> None:
         sys.stderr.flush()
         os._exit(code)
     sys.exit(code)
+
+
+@contextmanager
+def _no_lost_interrupt() -> Iterator[None]:
+    """Send an interrupt again where Python drops it.
+
+    One that falls into a callback (JAX has one at every garbage collection) has nobody
+    to be raised to: Python prints it and goes on.
+    """
+    before = sys.unraisablehook
+
+    def hook(unraisable):
+        if issubclass(unraisable.exc_type, KeyboardInterrupt):
+            # Later: raised at once it would fall into this very hook.
+            threading.Timer(0.1, _thread.interrupt_main).start()
+        else:
+            before(unraisable)
+
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
 
 
 def _stop(message: str, code: int) -> int:
