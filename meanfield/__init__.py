@@ -41,6 +41,7 @@ _HOMES = {
     "born_dead_probability": "born_dead",
     "BornDead": "born_dead",
     "QuadratureWarning": "dual",
+    "tabulate": "tabulate",
 }
 _SUBMODULES = {"activations", "empirical", "special_weights"}
 
@@ -100,3 +101,4 @@ if TYPE_CHECKING:
     from meanfield.special_weights import Beta as Beta
     from meanfield.status import Phase as Phase
     from meanfield.status import Status as Status
+    from meanfield.tabulate import tabulate as tabulate

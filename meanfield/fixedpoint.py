@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, Int
 from meanfield import validation
 from meanfield.broadcasting import pointwise
 from meanfield.dual import LinearPieces
+from meanfield.dual.tabulated_activation import TabulatedActivation
 from meanfield.layers import DenseLayer
 from meanfield.priors import AsymmetricPrior
 from meanfield.status import Phase, Status
@@ -63,7 +64,11 @@ def fixed_point(activation, prior=None, *, q0=1.0, c0=0.0) -> FixedPoint:
     layer = DenseLayer.of(activation, prior)
     q0 = validation.real("q0", q0, low=0.0)
     c0 = validation.real("c0", c0, low=-1.0, high=1.0)
-    return pointwise(_fixed_point, layer, q0, c0)
+    if isinstance(activation, TabulatedActivation):
+        from meanfield.regular_points import fixed_point_by_table
+
+        return fixed_point_by_table(layer, activation, q0, c0)
+    return pointwise(by_dual, layer, q0, c0)
 
 
 def fixed_points(activation, prior=None, *, most: int = 8) -> FixedPoint:
@@ -82,7 +87,8 @@ def shared_scan(layer, dtype):
     return None if isinstance(layer.dual, LinearPieces) else GrowthScan.of(layer, dtype)
 
 
-def _fixed_point(layer, q0, c0) -> FixedPoint:
+def by_dual(layer, q0, c0) -> FixedPoint:
+    """One point, whatever the source of moments. Arguments are scalars."""
     return solve(layer, shared_scan(layer, q0.dtype), q0, c0)
 
 
@@ -116,9 +122,12 @@ def masked(result, valid):
 
 def at_variance(layer, q, status, c0) -> FixedPoint:
     """c* and the stability of both maps at a variance that status describes."""
-    at_zero, at_infinity = status == Status.VANISHING, status == Status.UNBOUNDED
-    finite = ~(at_zero | at_infinity)
-    q = jnp.where(finite, q, 1.0)
+    finite = ~((status == Status.VANISHING) | (status == Status.UNBOUNDED))
+    here, there = _at_finite(layer, jnp.where(finite, q, 1.0), status, c0), at_limit(layer, status, c0)
+    return jax.tree.map(lambda a, b: jnp.where(finite, a, b), here, there)
+
+
+def _at_finite(layer, q, status, c0) -> FixedPoint:
     image, chi_q = jax.jvp(layer.variance_map, (q,), (jnp.ones_like(q),))
     chi_perp = layer.transverse_slope(q)
     # At a fixed point image = q; where every q is one, this still gives C(1) = 1.
@@ -128,31 +137,39 @@ def at_variance(layer, q, status, c0) -> FixedPoint:
     chaotic = theta > 0
     slope = layer.correlation_slope(q, jnp.where(chaotic, theta, 1.0)) * scale
     chi_c = jnp.where(chaotic, slope, chi_1)
-
-    limit = layer.limit(at_zero)
-    superlinear = jnp.where(at_zero, 0.0, jnp.inf)
-
-    def pick(here, there):
-        return jnp.where(finite, here, there)
-
-    value = pick(q, superlinear)
-    growth = jnp.where(jnp.isnan(limit.growth) & limit.known, superlinear, limit.growth)
-    chi_q = pick(chi_q, growth)
-    chi_perp = pick(chi_perp, jnp.where(jnp.isnan(limit.chi_perp) & limit.known, superlinear, limit.chi_perp))
-    chi_1, theta, chi_c = pick(chi_1, limit.chi_1), pick(theta, limit.theta), pick(chi_c, limit.chi_c)
-
     one_minus_c = 2 * jnp.sin(theta / 2) ** 2
-    one_minus_c, chi_c = _from_the_ends(layer, q, finite, c0, one_minus_c, chi_c, chi_1)
-    c = 1 - one_minus_c
-    identity = layer.is_identity()
-    lost = ~finite & (~limit.known | (limit.frozen & ~identity))
-    c, one_minus_c = (
-        jnp.where(lost, jnp.nan, jnp.where(identity, exact, x))
-        for x, exact in ((c, c0), (one_minus_c, 1 - c0))
+    one_minus_c, chi_c = _from_the_ends(layer, q, True, c0, one_minus_c, chi_c, chi_1)
+    c, one_minus_c, chi_c = _unless_identity(layer, c0, 1 - one_minus_c, one_minus_c, chi_c, chi_1)
+    status = _checked(layer, q, theta, scale, (chi_1, slope), status)
+    return FixedPoint(q, c, one_minus_c, chi_q, chi_c, chi_1, chi_perp, status, phase_of(chi_1))
+
+
+def at_limit(layer, status, c0) -> FixedPoint:
+    """c* and the stability of both maps where status is UNBOUNDED or VANISHING, from the limit map."""
+    at_zero = status == Status.VANISHING
+    limit = layer.limit(at_zero)
+    value = jnp.where(at_zero, 0.0, jnp.full_like(limit.growth, jnp.inf))
+    # Superlinear maps grow without bound, or vanish, at no finite rate.
+    chi_q, chi_perp = (
+        jnp.where(jnp.isnan(x) & limit.known, value, x) for x in (limit.growth, limit.chi_perp)
     )
-    chi_c = jnp.where(identity, chi_1, chi_c)
-    status = _checked(layer, q, theta, scale, (chi_1, slope), finite, status)
-    return FixedPoint(value, c, one_minus_c, chi_q, chi_c, chi_1, chi_perp, status, phase_of(chi_1))
+    one_minus_c = 2 * jnp.sin(limit.theta / 2) ** 2
+    one = jnp.ones_like(value)
+    one_minus_c, chi_c = _from_the_ends(layer, one, False, c0, one_minus_c, limit.chi_c, limit.chi_1)
+    undetermined = ~limit.known | limit.frozen
+    one_minus_c = jnp.where(undetermined, jnp.nan, one_minus_c)
+    c, one_minus_c, chi_c = _unless_identity(layer, c0, 1 - one_minus_c, one_minus_c, chi_c, limit.chi_1)
+    status = jnp.asarray(status, jnp.int32)
+    return FixedPoint(
+        value, c, one_minus_c, chi_q, chi_c, limit.chi_1, chi_perp, status, phase_of(limit.chi_1)
+    )
+
+
+def _unless_identity(layer, c0, c, one_minus_c, chi_c, chi_1):
+    """Where every correlation is a fixed point, it stays what it was."""
+    identity = layer.is_identity()
+    pick = lambda exact, x: jnp.where(identity, exact, x)  # noqa: E731
+    return pick(c0, c), pick(1 - c0, one_minus_c), pick(chi_1, chi_c)
 
 
 def _from_the_ends(layer, q, finite, c0, one_minus_c, chi_c, chi_1):
@@ -175,11 +192,11 @@ def phase_of(chi_1):
     return jnp.where(jnp.isnan(chi_1), Phase.UNDEFINED, phase)
 
 
-def _checked(layer, q, theta, scale, slopes, finite, status):
+def _checked(layer, q, theta, scale, slopes, status):
     """CONVERGED only where the correlation is solved and the quadrature resolves phi."""
     layer, q, theta, scale, slopes = jax.lax.stop_gradient((layer, q, theta, scale, slopes))
     eps = jnp.finfo(q.dtype).eps
-    chaotic = finite & (theta > 0)
+    chaotic = theta > 0
     angle = jnp.where(chaotic, theta, 1.0)
     residual = jnp.abs(layer.chord(q, angle) * scale - 1)
     # Rounding enters the chord through phi(u1) - phi(u2), of relative size 1/theta.

@@ -10,6 +10,7 @@ import numpy as np
 from meanfield.activation import Activation
 from meanfield.activations import as_activation
 from meanfield.dual import Dual, LinearPieces, QuadraticPieces, QuadratureDual, dual_of
+from meanfield.dual.tabulated_activation import TabulatedActivation
 from meanfield.priors import AsymmetricPrior, NormalPrior
 
 
@@ -45,6 +46,8 @@ class DenseLayer:
             )
         if not isinstance(prior, NormalPrior):
             raise TypeError(f"prior must be a meanfield.NormalPrior or AsymmetricPrior, got {prior!r}")
+        if isinstance(activation, TabulatedActivation):
+            activation = activation.plain
         return cls(activation, prior, dual_of(activation))
 
     def is_valid(self):
@@ -119,9 +122,9 @@ class DenseLayer:
 
     def limit(self, at_zero) -> "LimitMap":
         """The layer seen by signals of vanishing variance where ``at_zero``, else of unbounded."""
-        ends = (end(self.activation, self.dtype()) for end in (pieces_at_zero, pieces_at_infinity))
+        ends = [end(self.activation, self.dtype()) for end in (pieces_at_zero, pieces_at_infinity)]
         pieces = jax.tree.map(lambda zero, far: jnp.where(at_zero, zero, far), *ends)
-        return LimitMap.of(self, pieces)
+        return LimitMap.of(self, pieces, (ends[0].degree == 2) | (ends[1].degree == 2))
 
 
 @jax.tree_util.register_dataclass
@@ -187,9 +190,10 @@ class LimitMap:
     known: jax.Array
 
     @classmethod
-    def of(cls, layer: DenseLayer, pieces: Pieces) -> "LimitMap":
+    def of(cls, layer: DenseLayer, pieces: Pieces, may_be_quadratic) -> "LimitMap":
         linear = _linear_limit(layer, pieces)
-        quadratic = _quadratic_limit(layer, pieces)
+        # Solving for an angle costs more than all the rest, and few activations need it.
+        quadratic = jax.lax.cond(may_be_quadratic, lambda: _quadratic_limit(layer, pieces), lambda: linear)
         cubic = _cubic_limit(pieces)
         pick = lambda a, b, c: jnp.select([pieces.degree == 2, pieces.degree == 3], [b, c], a)  # noqa: E731
         return jax.tree.map(pick, linear, quadratic, cubic)

@@ -51,6 +51,29 @@ class GrowthScan:
         values, slopes = with_slopes(log_q)
         return cls(log_q, *values, *slopes)
 
+    def linear_form(self):
+        """What the growth Q/q - 1 and its slope are linear in, shape (nodes, 6).
+
+        Variance and mean^2 over q, 1/q, the slopes of the first two in log q, and the distance to
+        the node before.
+        """
+        inverse = jnp.exp(-self.log_q)
+        variance, mean_square = self.variance * inverse, self.mean_square * inverse
+        slopes = self.variance_slope * inverse - variance, self.mean_square_slope * inverse - mean_square
+        width = jnp.diff(self.log_q, prepend=self.log_q[0])
+        return jnp.stack([variance, mean_square, inverse, *slopes, width], axis=1)
+
+    def is_increasing(self, prior):
+        """Whether Q increases from node to node, which the anticorrelation alone decides."""
+        rise, mean_rise = (jnp.diff(x) + 1e-11 * x[1:] for x in (self.variance, self.mean_square))
+        ratio = -rise / jnp.where(mean_rise == 0, 1.0, mean_rise)
+        least = jnp.max(
+            jnp.where(mean_rise > 0, ratio, jnp.where((mean_rise == 0) & (rise < 0), jnp.inf, -jnp.inf))
+        )
+        most = jnp.min(jnp.where(mean_rise < 0, ratio, jnp.inf))
+        share = 1 - prior.anticorrelation
+        return (share >= least) & (share <= most)
+
     def growth(self, prior):
         """log Q(q)/q at the nodes, and its slope in log q."""
         value = prior.propagate_moments(self.variance, self.mean_square)
@@ -60,6 +83,12 @@ class GrowthScan:
             value > 0, jnp.log(safe) - self.log_q, jnp.where(jnp.isnan(value), jnp.inf, -jnp.inf)
         )
         return growth, jnp.where(value > 0, slope / safe, 0.0) - 1.0
+
+
+@jax.jit
+def growth_scan(layer) -> GrowthScan:
+    """``GrowthScan.of`` a layer, compiled, in float64 or what JAX has."""
+    return GrowthScan.of(layer, float)
 
 
 def _refined(x, growth, slope):

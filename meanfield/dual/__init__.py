@@ -1,11 +1,13 @@
 """Gaussian moments of an activation: closed form, quadrature or table, behind one interface."""
 
 from meanfield.dual.base import Dual
-from meanfield.dual.choice import QuadratureWarning, dual_of
+from meanfield.dual.cells import panel_of
+from meanfield.dual.choice import QuadratureWarning, dual_of, is_tabulable
 from meanfield.dual.closed_forms import closed_form
 from meanfield.dual.homogeneous import LinearPieces, QuadraticPieces
 from meanfield.dual.quadrature import QuadratureDual
-from meanfield.dual.table import panel_of, tables_of
+from meanfield.dual.tables import tables_of
+from meanfield.dual.tabulated import TabulatedDual
 
 __all__ = [
     "Dual",
@@ -13,8 +15,10 @@ __all__ = [
     "QuadraticPieces",
     "QuadratureDual",
     "QuadratureWarning",
+    "TabulatedDual",
     "closed_form",
     "dual_of",
+    "is_tabulable",
     "panel_of",
     "tables_of",
 ]

@@ -26,6 +26,10 @@ class Dual(ABC):
     def mean(self, q: Scalar) -> Scalar:
         """m(q) = E phi(u)."""
 
+    def mean_shift(self, q: Scalar) -> Scalar:
+        """m(q) - phi(0), accurate at small q too where ``phi(0)`` is not 0."""
+        return self.mean(q)
+
     @abstractmethod
     def variance(self, q: Scalar) -> Scalar:
         """E phi(u)^2 - m(q)^2."""

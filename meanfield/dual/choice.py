@@ -8,7 +8,8 @@ import numpy as np
 
 from meanfield.activations import FAMILIES, FIXED
 from meanfield.dual.base import Dual
-from meanfield.dual.closed_forms import closed_form
+from meanfield.dual.closed_forms import Cos, Erf, Sin, closed_form
+from meanfield.dual.piecewise_linear import PiecewiseLinear
 from meanfield.dual.quadrature import QuadratureDual
 
 TOLERANCE = 1e-10
@@ -37,6 +38,11 @@ def dual_of(activation) -> Dual:
     if any(isinstance(p, jax.core.Tracer) for p in activation.params):
         return QuadratureDual(activation)
     return QuadratureDual(activation, _refinement(activation))
+
+
+def is_tabulable(dual: Dual) -> bool:
+    """Whether a table serves many points faster than the dual itself: not where c* is in closed form."""
+    return isinstance(dual, QuadratureDual | PiecewiseLinear | Erf | Sin | Cos)
 
 
 def _refinement(activation) -> int:

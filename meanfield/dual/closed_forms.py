@@ -12,6 +12,7 @@ from meanfield import activations
 from meanfield.activation import Activation
 from meanfield.dual.base import Dual
 from meanfield.dual.homogeneous import LinearPieces, QuadraticPieces
+from meanfield.dual.piecewise_linear import PiecewiseLinear
 
 
 def _ratio(f, x):
@@ -82,6 +83,9 @@ class Cos(Dual):
 
     def mean(self, q):
         return jnp.exp(-q / 2)
+
+    def mean_shift(self, q):
+        return jnp.expm1(-q / 2)
 
     def variance(self, q):
         return jnp.expm1(-q) ** 2 / 2
@@ -160,6 +164,8 @@ _CLOSED_FORMS: dict[Callable, Callable[..., Dual]] = {
     activations.erf.fn: Erf,
     activations.sin.fn: Sin,
     activations.cos.fn: Cos,
+    activations.hard_tanh.fn: lambda: PiecewiseLinear(0.0, (-1.0, 1.0), (0.0, 1.0, 0.0)),
+    activations.relu6.fn: lambda: PiecewiseLinear(0.0, (0.0, 6.0), (0.0, 1.0, 0.0)),
     activations.polynomial(1.0).fn: lambda *coefficients: Polynomial(coefficients),
 }
 

@@ -28,7 +28,7 @@ Nodes = Float[Array, " n"]
 
 
 @functools.cache
-def _gauss_legendre(n: int) -> tuple[np.ndarray, np.ndarray]:
+def gauss_legendre(n: int) -> tuple[np.ndarray, np.ndarray]:
     x, w = np.polynomial.legendre.leggauss(n)
     return (1 + x) / 2, w / 2
 
@@ -58,7 +58,7 @@ def graded_nodes(
     right = jnp.concatenate([middle, ends[1].astype(landmarks.dtype)]) - landmarks
     length = jnp.concatenate([-left, right])
     start = jnp.concatenate([landmarks, landmarks])
-    (x, w), (x_far, w_far) = ((jnp.asarray(a, landmarks.dtype) for a in _gauss_legendre(n)) for n in counts)
+    (x, w), (x_far, w_far) = ((jnp.asarray(a, landmarks.dtype) for a in gauss_legendre(n)) for n in counts)
     size = jnp.abs(length)[:, None]
     near = jnp.minimum(size, 1.0)
     reach = jnp.arcsinh(near / scale)
@@ -96,20 +96,21 @@ class QuadratureDual(Dual):
         t, w = graded_nodes(kinks / root, scale, -tail, tail, self._counts(root.dtype, more))
         return root * t, w
 
-    def moments(self, q: Scalar, more: float = 1) -> tuple[Scalar, Scalar]:
-        """Mean and variance together."""
+    def _moments(self, q: Scalar, more: float = 1) -> tuple[Scalar, Scalar]:
+        """Mean and variance together, the mean from phi(0) on: nothing cancels when q is small."""
         u, w = self._rule(q, more)
-        origin = self.activation(jnp.zeros_like(q))
-        # Measured from phi(0), so that nothing cancels when q is small.
-        value = self.activation(u) - origin
-        mean = jnp.sum(w * value)
-        return origin + mean, jnp.sum(w * (value - mean) ** 2)
+        value = self.activation(u) - self.activation(jnp.zeros_like(q))
+        shift = jnp.sum(w * value)
+        return shift, jnp.sum(w * (value - shift) ** 2)
+
+    def mean_shift(self, q):
+        return self._moments(q)[0]
 
     def mean(self, q):
-        return self.moments(q)[0]
+        return self.activation(jnp.zeros_like(q)) + self.mean_shift(q)
 
     def variance(self, q):
-        return self.moments(q)[1]
+        return self._moments(q)[1]
 
     def slope_moment(self, q):
         u, w = self._rule(q)
@@ -126,7 +127,7 @@ class QuadratureDual(Dual):
 
     def error(self, q):
         variance = self.variance(q)
-        finer = self.moments(q, 1.4)[1]
+        finer = self._moments(q, 1.4)[1]
         return jnp.abs(finer - variance) / jnp.maximum(jnp.abs(finer), jnp.finfo(q.dtype).tiny)
 
     # --- two variables --------------------------------------------------------

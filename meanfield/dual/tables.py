@@ -1,0 +1,261 @@
+r"""Build the tables of one activation's Gaussian moments, and keep them.
+
+The moments depend on (q, theta) alone, never on the prior: tabulated once, they serve
+every point of every phase diagram. Panels (see ``cells``) are built when first needed,
+from the exact source of moments, and held against it at random points; what is found is
+their error. They stay in the process, and in a directory if there is one, under a key
+made of the activation's values, so that a table never outlives its activation.
+"""
+
+import hashlib
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from meanfield.activation import Activation
+from meanfield.dual.base import Dual
+from meanfield.dual.cells import (
+    ANGLE_TERMS,
+    CELLS,
+    PANELS,
+    Q_TERMS,
+    ROWS,
+    chebyshev_points,
+    q_of,
+    stretch_of,
+    to_cells,
+    to_series,
+)
+from meanfield.dual.tabulated import STARTS, TabulatedDual
+from meanfield.files import save_npz
+
+# Columns in the angle and cells cut from them, tried in turn: kinks that see each other need more.
+_SIZES = ((48, 64), (112, 192))
+_TOLERANCE = 2e-13
+_PROBES = 26  # points at which a panel is held against its source
+_BATCH = 32
+CACHE_VARIABLE = "MEANFIELD_CACHE"
+_FORMAT = "1"
+
+
+def tables_of(source: Dual, activation, cache=None) -> "DualTables":
+    """The tables of an activation with concrete parameters, one set in a process.
+
+    cache: directory to keep them in; default that of the environment variable
+    MEANFIELD_CACHE, if it is set.
+    """
+    key = activation.fn, activation.kinks, activation.scale, tuple(float(p) for p in activation.params)
+    if key not in _TABLES:
+        directory = cache or os.environ.get(CACHE_VARIABLE)
+        _TABLES[key] = DualTables(source, activation, Path(directory) if directory else None)
+    return _TABLES[key]
+
+
+_TABLES: dict[tuple, "DualTables"] = {}
+
+
+@dataclass
+class DualTables:
+    """The tables of one activation, which grow by the panels that are asked for.
+
+    lines: Chebyshev coefficients in log q of (mean - phi(0)) / sqrt(q) and variance / q, shape
+    (panels, 2, rows). chords: of the chord, by panel, shape (columns, rows). errors: relative, by panel.
+    """
+
+    source: Dual
+    activation: Activation
+    directory: Path | None = None
+    lines: np.ndarray = field(init=False)
+    errors: np.ndarray = field(init=False)
+    chords: dict[int, np.ndarray] = field(default_factory=dict)
+    cut: dict[int, tuple] = field(default_factory=dict)
+
+    def __post_init__(self):
+        if self._load():
+            return
+        self.lines, self.errors = line_series(self.source)
+        self._save()
+
+    def build(self, panels) -> bool:
+        """Tabulate the chord on the panels that are not there yet; whether there were any."""
+        missing = sorted({int(p) for p in panels} - self.chords.keys())
+        for panel in missing:
+            for columns, _ in _SIZES:
+                series, error = chord_series(self.source, panel, columns)
+                if error <= _TOLERANCE:
+                    break
+            self.chords[panel] = series
+            self.errors[panel] = max(self.errors[panel], error)
+        if missing:
+            self._save()
+        return bool(missing)
+
+    def dual(self, panels=None) -> TabulatedDual:
+        """What has been tabulated so far (or of it these panels), ready for looking up."""
+        built = sorted(self.chords if panels is None else panels)
+        slots = np.full(PANELS, -1, np.int32)
+        slots[built] = np.arange(len(built))
+        for panel in set(built) - self.cut.keys():
+            self.cut[panel] = cut_panel(panel, self.chords[panel])
+        pieces = [self.cut[panel] for panel in built] or [_nothing()]
+        # Few distinct shapes: what is compiled for one table serves the next.
+        spare = -len(pieces) % 16
+        patches, columns, ends, starts = zip(*pieces, *[pieces[0]] * spare, strict=True)
+        offsets = np.cumsum([0, *(p.size for p in patches)])
+        return TabulatedDual(
+            self.source,
+            self.activation(jnp.zeros(())),
+            jnp.asarray(cut_lines(self.lines)),
+            jnp.asarray(np.concatenate([p.ravel() for p in patches])),
+            jnp.asarray(np.stack(ends)),
+            jnp.asarray(np.stack(starts)),
+            jnp.asarray(slots),
+            jnp.asarray(offsets[:-1], dtype=jnp.int32),
+            jnp.asarray(columns, dtype=jnp.int32),
+            jnp.asarray(np.where(slots < 0, np.inf, self.errors)),
+        )
+
+    # --- the cache ------------------------------------------------------------
+
+    def _path(self) -> Path | None:
+        return None if self.directory is None else self.directory / f"{_content_key(self.activation)}.npz"
+
+    def _load(self) -> bool:
+        path = self._path()
+        if path is None or not path.exists():
+            return False
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                self.lines, self.errors = file["lines"], file["errors"]
+                self.chords = {int(n[5:]): file[n] for n in file.files if n.startswith("chord")}
+        except Exception:  # written by something else, or damaged: build anew and replace it
+            self.chords = {}
+            return False
+        return True
+
+    def _save(self) -> None:
+        path = self._path()
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            chords = {f"chord{panel}": series for panel, series in self.chords.items()}
+            save_npz(path, {"lines": self.lines, "errors": self.errors} | chords)
+
+
+def _content_key(activation) -> str:
+    """A name made of the activation's values: it does not ask what the function is called."""
+    grid = np.sinh(np.linspace(-12, 12, 1537))
+    values = np.asarray(jax.jit(activation)(jnp.asarray(grid)))
+    digest = hashlib.sha256(f"{_FORMAT} {activation.kinks} {activation.scale}".encode())
+    digest.update(values.tobytes())
+    return digest.hexdigest()[:32]
+
+
+# --- from the source to series ------------------------------------------------------
+
+
+def line_series(source):
+    """Series of mean and variance on all panels, and their errors."""
+    x = np.concatenate([chebyshev_points(ROWS), np.random.default_rng(0).uniform(-1, 1, 4)])
+    q = q_of(np.arange(PANELS)[:, None], x)
+    mean, variance, error = (np.asarray(a).reshape(q.shape) for a in _moments(source, jnp.asarray(q.ravel())))
+    values = np.stack([mean / np.sqrt(q), variance / q], axis=1)
+    series = values[..., :ROWS] @ to_series(ROWS).T
+    found = series @ np.polynomial.chebyshev.chebvander(x[ROWS:], ROWS - 1).T
+    # The mean enters squared, beside the variance.
+    size = np.stack([np.abs(values[:, 0]) + np.sqrt(values[:, 1]), values[:, 1]], axis=1)[..., ROWS:]
+    deviation = np.abs(found - values[..., ROWS:]) / size
+    return series, np.maximum(np.max(deviation, axis=(1, 2)), np.max(error, axis=1))
+
+
+@jax.jit
+def _moments(source, q):
+    """(mean - phi(0), variance, relative error) at many variances."""
+
+    def at(q):
+        return source.mean_shift(q), source.variance(q), source.error(q)
+
+    return jax.lax.map(at, q, batch_size=256)
+
+
+def chord_series(source, panel: int, columns: int):
+    """Series of the chord on one panel, shape (columns, rows), and its error at random points."""
+    x, s = np.meshgrid(chebyshev_points(ROWS), chebyshev_points(columns))
+    rng = np.random.default_rng([panel, columns])
+    probes = rng.uniform(-1, 1, (2, _PROBES))
+    x, s = (np.concatenate([a.ravel(), b]) for a, b in zip((x, s), probes, strict=True))
+    scale, reach = stretch_of(panel, np)
+    theta = scale * np.sinh(reach * (s + 1) / 2)
+    spare = -len(x) % _BATCH
+    points = (jnp.asarray(np.pad(a, (0, spare), mode="edge")) for a in (q_of(panel, x), theta))
+    values = np.asarray(_chords(source, *points))[: len(x)]
+    grid, expected = values[:-_PROBES].reshape(columns, ROWS), values[-_PROBES:]
+    series = to_series(columns) @ grid @ to_series(ROWS).T
+    patches, *_ = cut_panel(panel, series)
+    found = _patch_values(patches, *probes)
+    return series, float(np.max(np.abs(found / expected - 1)))
+
+
+@jax.jit
+def _chords(source, q, theta):
+    return jax.lax.map(lambda point: source.chord(*point), (q, theta), batch_size=_BATCH)
+
+
+# --- from series to cells -----------------------------------------------------------
+
+
+def cut_lines(series: np.ndarray) -> np.ndarray:
+    """Polynomials of mean and variance in every cell, flat: (panels * cells, 2, terms)."""
+    return np.einsum("ctr,pfr->pcft", to_cells(ROWS, CELLS, Q_TERMS), series).ravel()
+
+
+def cut_panel(panel: int, series: np.ndarray):
+    """Polynomials of the chord in every cell of a panel; at theta = 0 and pi/2; where to start."""
+    columns = dict(_SIZES)[len(series)]
+    in_q = to_cells(ROWS, CELLS, Q_TERMS)
+    in_angle = to_cells(len(series), columns, ANGLE_TERMS)
+    patches = np.einsum("jak,ktc->cjat", in_angle, np.einsum("ctr,kr->ktc", in_q, series))
+    at_ends = np.polynomial.chebyshev.chebvander([-1.0, 1.0], len(series) - 1) @ series
+    ends = np.einsum("ctr,er->cet", in_q, at_ends)
+    return patches, columns, ends, _starts(series)
+
+
+def _starts(series: np.ndarray) -> np.ndarray:
+    """The stretched angle s over w, where w^2 runs from 0 at the chord of theta = 0 to 1 at that of pi/2.
+
+    At the edges of the cells in log q, shape (cells + 1, bins + 1). s is about proportional to w for
+    smooth and to w^2 for kinked activations.
+    """
+    edges = np.polynomial.chebyshev.chebvander(np.linspace(-1, 1, CELLS + 1), ROWS - 1)
+    s = np.linspace(0, 1, 4 * STARTS + 1) ** 1.5
+    chord = edges @ (np.polynomial.chebyshev.chebvander(2 * s - 1, len(series) - 1) @ series).T
+    drop = chord[:, :1] - chord
+    with np.errstate(invalid="ignore", divide="ignore"):
+        w = np.sqrt(np.maximum.accumulate(np.maximum(drop, 0), axis=1) / np.maximum(drop[:, -1:], 0))
+    bins = np.linspace(0, 1, STARTS + 1)
+    return np.stack([np.interp(bins, np.nan_to_num(row), s) for row in w])
+
+
+def _nothing():
+    return (
+        np.zeros((1, 1, ANGLE_TERMS, Q_TERMS)),
+        1,
+        np.zeros((CELLS, 2, Q_TERMS)),
+        np.zeros((CELLS + 1, STARTS + 1)),
+    )
+
+
+def _patch_values(patches: np.ndarray, x: np.ndarray, s: np.ndarray) -> np.ndarray:
+    """The chord at positions (x, s) of a panel, both from -1 to 1, by its cells."""
+    (i, x), (j, s) = (_cell_and_place(a, n) for a, n in ((x, CELLS), (s, patches.shape[1])))
+    powers = np.vander(s, ANGLE_TERMS, increasing=True), np.vander(x, Q_TERMS, increasing=True)
+    return np.einsum("pat,pa,pt->p", patches[i, j], *powers)
+
+
+def _cell_and_place(x: np.ndarray, cells: int):
+    place = (x + 1) / 2 * cells
+    cell = np.minimum(np.floor(place).astype(int), cells - 1)
+    return cell, 2 * (place - cell) - 1

@@ -1,0 +1,270 @@
+"""Fixed points of many priors at once: one solver for each kind of activation, fed in chunks.
+
+A chunk's result depends on its own values and shape alone, so that it does not matter who computes it.
+"""
+
+import dataclasses
+import functools
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from meanfield.activations import as_activation
+from meanfield.dual import (
+    Dual,
+    LinearPieces,
+    QuadratureDual,
+    TabulatedDual,
+    dual_of,
+    is_tabulable,
+    panel_of,
+    tables_of,
+)
+from meanfield.fixedpoint import FixedPoint, at_limit, shared_scan, solve
+from meanfield.layers import DenseLayer
+from meanfield.priors import AsymmetricPrior, NormalPrior
+from meanfield.regular_points import regular_point, regular_variance
+from meanfield.special_weights import as_special_weight
+from meanfield.status import Status
+from meanfield.variance import growth_scan
+
+PARAMETERS = ("weight_var", "bias_var", "anticorrelation")
+FIELDS = tuple(f.name for f in dataclasses.fields(FixedPoint))
+INTEGERS = ("status", "phase")
+_FEWEST_FOR_TABLE = 400  # building a table costs about as much as a few hundred points by quadrature
+_FEW = (256, 2048)  # shapes in which points that need a solver of their own are gathered
+
+Columns = list[np.ndarray]
+Values = dict[str, np.ndarray]
+
+
+def solve_points(
+    activation, columns: dict[str, np.ndarray], *, q0=1.0, c0=0.0, special_weight=None
+) -> Values:
+    """The fields of ``FixedPoint`` for arrays of prior parameters of one shape (n,), in float64.
+
+    columns: "weight_var", "bias_var", "anticorrelation". The result is that of a ``phase_diagram`` over
+    a grid large enough for tables, point for point.
+    """
+    with jax.enable_x64(True):
+        values = [np.asarray(columns[name], np.float64) for name in PARAMETERS]
+        size = len(values[0])
+        solver = point_solver(
+            as_activation(activation), special_weight, float(q0), float(c0), _FEWEST_FOR_TABLE
+        )
+        result = empty_fields(size)
+        for start in range(0, size, solver.most):
+            stop = min(start + solver.most, size)
+            chunk = [padded(v[start:stop], min(solver.most, size)) for v in values]
+            store(result, slice(start, stop), solver.solve(chunk))
+        return result
+
+
+def point_solver(
+    activation, special_weight, q0: float, c0: float, size: int, mesh: Mesh | None = None
+) -> "PointSolver":
+    """The solver for ``size`` points of one activation (and special weight, if any)."""
+    if special_weight is not None:
+        return AsymmetricSolver(activation, as_special_weight(special_weight), q0, c0)
+    dual = dual_of(activation)
+    if is_tabulable(dual) and size >= _FEWEST_FOR_TABLE:
+        return TabulatedSolver(activation, dual, q0, c0, mesh)
+    return DirectSolver(activation, dual, q0, c0, mesh)
+
+
+def empty_fields(size: int) -> Values:
+    return {name: np.empty(size, np.int8 if name in INTEGERS else np.float64) for name in FIELDS}
+
+
+def padded(values: np.ndarray, size: int) -> np.ndarray:
+    return np.pad(values, (0, size - len(values)), mode="edge") if len(values) < size else values
+
+
+def store(result: Values, where, solved: Values) -> None:
+    """Put a chunk's fields in their place, without what pads it."""
+    count = len(result["q"][where])
+    for name in FIELDS:
+        result[name][where] = solved[name][:count]
+
+
+class PointSolver(ABC):
+    """Fixed points of chunks of priors."""
+
+    most: int
+    """Points a chunk, at most."""
+    threads: int = 1
+    """How many chunks to have under way."""
+
+    @abstractmethod
+    def solve(self, columns: Columns) -> Values:
+        """All fields at priors given by three arrays of one shape (n,)."""
+
+
+class DirectSolver(PointSolver):
+    """By the dual itself: a closed form, or a quadrature for few points."""
+
+    def __init__(self, activation, dual: Dual, q0: float, c0: float, mesh: Mesh | None = None):
+        self.most = 1 << 8 if isinstance(dual, QuadratureDual) else 1 << 17
+        self.most *= devices_of(mesh)
+        layer = DenseLayer(activation, NormalPrior(1.0), dual)
+        scan = shared_scan(layer, jnp.float64)
+        self._run = _on(mesh, _solve, (activation, dual, scan), q0, c0)
+
+    def solve(self, columns):
+        return _fields(self._run(*columns))
+
+
+class TabulatedSolver(PointSolver):
+    """By tables: regular points in bulk, unbounded and vanishing ones by their limit, others one by one."""
+
+    def __init__(self, activation, dual: Dual, q0: float, c0: float, mesh: Mesh | None = None):
+        self.most = (1 << 14 if jax.default_backend() == "cpu" else 1 << 20) * devices_of(mesh)
+        self.threads = 1 if mesh is not None else 2
+        self._mesh, self._activation, self._source = mesh, activation, dual
+        self._start = q0, c0
+        self._tables = tables_of(dual, activation)
+        self._lock = threading.Lock()
+        self._ready: tuple[TabulatedDual, Callable] | None = None
+        table = self._tables.dual()
+        self._scan = growth_scan(DenseLayer(activation, NormalPrior(1.0), table))
+        self._variances = _on(mesh, _regular_variances, (activation, table, self._scan), q0)
+
+    def solve(self, columns):
+        q, status, sure, panels = jax.device_get(self._variances(*columns))
+        table, correlations = self._with_panels(panels[status == Status.CONVERGED])
+        point, solved = correlations(*columns, q)
+        values = _fields(point)
+        finite = status == Status.CONVERGED
+        limits = sure & ~finite
+        if limits.any():
+            at_limits = _on(None, _limits, (self._activation, table), self._start[1])
+            self._fill(values, limits, at_limits, [*columns, status])
+        others = ~limits & ~(sure & np.asarray(solved))
+        if others.any():
+            self._fill(
+                values,
+                others,
+                _on(None, _solve, (self._activation, table, self._scan), *self._start),
+                columns,
+            )
+        poor = values["status"] == Status.INACCURATE
+        if poor.any() and not isinstance(self._source, LinearPieces):
+            exact = DirectSolver(self._activation, self._source, *self._start)
+            self._fill(values, poor, exact._run, columns, (exact.most,))
+        return values
+
+    def _with_panels(self, panels) -> tuple[TabulatedDual, Callable]:
+        """The table, once it has these panels, and what solves correlations with it."""
+        with self._lock:
+            if self._tables.build(np.unique(panels)) or self._ready is None:
+                table = self._tables.dual()
+                shared = self._activation, table
+                self._ready = table, _on(self._mesh, _regular_points, shared, self._start[1])
+            return self._ready
+
+    @staticmethod
+    def _fill(values: Values, where, run: Callable, columns: Columns, shapes=_FEW) -> None:
+        """Solve some points of a chunk in batches of few distinct shapes."""
+        (index,) = np.nonzero(where)
+        while index.size:
+            shape = next((n for n in shapes if n >= index.size), shapes[-1])
+            some, index = index[:shape], index[shape:]
+            store(values, some, _fields(run(*(padded(c[some], shape) for c in columns))))
+
+
+class AsymmetricSolver(PointSolver):
+    """From tables of stationary laws; where the start matters, layer by layer."""
+
+    most = 1 << 12
+
+    def __init__(self, activation, law, q0: float, c0: float):
+        self._activation, self._law, self._start = activation, law, (q0, c0)
+
+    def _prior(self, columns) -> AsymmetricPrior:
+        return AsymmetricPrior(**dict(zip(PARAMETERS, columns, strict=True)), special_weight=self._law)
+
+    def solve(self, columns):
+        from meanfield.density.fixed_point import settled_fixed_point, settled_grid
+
+        solved, several = jax.device_get(settled_grid(self._activation, self._prior(columns), *self._start))
+        values = _fields(solved)
+        (unsure,) = np.nonzero(several)
+        if unsure.size:
+            q0, c0 = self._start
+            some = settled_fixed_point(
+                self._activation, self._prior([c[unsure] for c in columns]), q0=q0, c0=c0
+            )
+            store(values, unsure, _fields(some))
+        return values
+
+
+def _fields(point: FixedPoint) -> Values:
+    """On the host, writable."""
+    return {name: np.array(getattr(point, name)) for name in FIELDS}
+
+
+# --- one compiled function a job, on one device or several -------------------------------
+
+
+def devices_of(mesh: Mesh | None) -> int:
+    return 1 if mesh is None else mesh.size
+
+
+def _on(mesh: Mesh | None, job: Callable, shared, *start: float) -> Callable:
+    """``job(shared, columns, start)`` as a function of the columns, cut over the devices of a mesh."""
+    if mesh is None:
+        return lambda *columns: job(shared, tuple(columns), start)
+    axis = PartitionSpec(mesh.axis_names)
+    cut = NamedSharding(mesh, axis)
+    shared = jax.device_put(shared, NamedSharding(mesh, PartitionSpec()))
+    sharded = _sharded(job, mesh, axis)
+    return lambda *columns: sharded(shared, tuple(jax.device_put(c, cut) for c in columns), start)
+
+
+@functools.cache
+def _sharded(job, mesh, axis):
+    # Every device runs what one device alone would run on a chunk of that shape: the same bits.
+    whole = PartitionSpec()
+    return jax.jit(
+        jax.shard_map(job, mesh=mesh, in_specs=(whole, axis, whole), out_specs=axis, check_vma=False)
+    )
+
+
+def _over_priors(at, columns, start):
+    """Map ``at(prior, *more columns, *start)`` over the columns."""
+    start = [jnp.asarray(x, columns[0].dtype) for x in start]
+    return jax.vmap(lambda w, b, k, *more: at(NormalPrior(w, b, k), *more, *start))(*columns)
+
+
+@jax.jit
+def _solve(shared, columns, start) -> FixedPoint:
+    activation, dual, scan = shared
+    return _over_priors(lambda p, *s: solve(DenseLayer(activation, p, dual), scan, *s), columns, start)
+
+
+@jax.jit
+def _regular_variances(shared, columns, start):
+    activation, dual, scan = shared
+
+    def at(prior, q0):
+        q, status, sure = regular_variance(DenseLayer(activation, prior, dual), scan, q0)
+        return q, status.astype(jnp.int8), sure, panel_of(q)
+
+    return _over_priors(at, columns, start)
+
+
+@jax.jit
+def _regular_points(shared, columns, start) -> tuple[FixedPoint, jax.Array]:
+    activation, dual = shared
+    return _over_priors(lambda p, *s: regular_point(DenseLayer(activation, p, dual), *s), columns, start)
+
+
+@jax.jit
+def _limits(shared, columns, start) -> FixedPoint:
+    activation, dual = shared
+    return _over_priors(lambda p, *s: at_limit(DenseLayer(activation, p, dual), *s), columns, start)
