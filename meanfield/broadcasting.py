@@ -40,11 +40,21 @@ def _pointwise(fn, static, limit, trees, shared):
     if not spread:
         return at_point([])
     flat = [jnp.broadcast_to(leaves[i], shape).ravel() for i in spread]
-    bounded = limit is not None and size > limit
-    batch = None if limit == 1 else limit  # a batch of one would still be vectorised
-    many = functools.partial(jax.lax.map, at_point, batch_size=batch) if bounded else jax.vmap(at_point)
-    result = many(flat)
+    if limit is None or size <= limit:
+        result = jax.vmap(at_point)(flat)
+    elif limit == 1:  # a batch of one would still be vectorised
+        result = jax.lax.map(at_point, flat)
+    else:
+        result = _in_batches(at_point, flat, size, limit)
     return jax.tree.map(lambda x: x.reshape(shape + x.shape[1:]), result)
+
+
+def _in_batches(at_point, flat, size, limit):
+    """Equal batches, the last one padded: a shorter one would be compiled once more."""
+    batches = -(-size // limit)
+    padded = [jnp.pad(x, (0, batches * limit - size), mode="edge").reshape(batches, limit) for x in flat]
+    result = jax.lax.map(jax.vmap(at_point), padded)
+    return jax.tree.map(lambda x: x.reshape(batches * limit, *x.shape[2:])[:size], result)
 
 
 _compiled = jax.jit(_pointwise, static_argnums=(0, 1, 2))
