@@ -1,7 +1,5 @@
 """Apply a function of scalars to arrays of parameters, in bounded memory."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np

@@ -21,6 +21,8 @@ CLOSED = [
     "sin",
     "cos",
     "polynomial(0.3, -1, 0, 0.5)",
+    "hard_tanh",
+    "relu6",
 ]
 VARIANCES = np.geomspace(1e-6, 60, 9)
 ANGLES = np.array([1e-4, 1e-2, 0.3, 1.0, 1.5, np.pi / 2])

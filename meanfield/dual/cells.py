@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 LOWEST, PANELS = -100, 100  # panels of two octaves from 2^-100
-ROWS = 16  # Chebyshev coefficients in log q on a panel
+ROWS = 20  # Chebyshev coefficients in log q on a panel
 CELLS = 16  # cells of a panel in log q: an eighth of an octave each
 Q_TERMS, ANGLE_TERMS = 8, 10  # coefficients of a cell's polynomials
 _PER_OCTAVE = CELLS // 2
