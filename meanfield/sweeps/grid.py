@@ -13,6 +13,7 @@ from meanfield.activation import Activation
 from meanfield.phase_diagrams import PARAMETERS
 
 Block = tuple[slice, ...]
+Place = tuple[int | slice, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +58,7 @@ class Grid:
     def activation(self, values: dict[str, float]) -> Activation:
         return self.family(**{name: values[name] for name in self.parameters})
 
-    def pieces(self, number: int) -> Iterator[tuple[Block, dict[str, float], dict[str, np.ndarray]]]:
+    def pieces(self, number: int) -> Iterator[tuple[Place, dict[str, float], dict[str, np.ndarray]]]:
         """What one call of the solver covers: (place in the chunk, numbers, columns of the prior).
 
         The columns of every piece of every chunk have one length: at the end of an axis the

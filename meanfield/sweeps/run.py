@@ -2,6 +2,7 @@
 
 import difflib
 import inspect
+import math
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -39,11 +40,13 @@ _SAMPLES = np.array([-3.1, -0.7, 0.4, 1.3, 2.9])
 class Sweep:
     """A finished sweep, on disk.
 
-    path: the Zarr store. axes: what varies, name to values, in the order of the arrays'
-    dimensions. computed: points that this call computed; the others were there, or came
-    from other processes.
+    name: of the activation, and of the special weight's law if there is one. path: the
+    Zarr store. axes: what varies, name to values, in the order of the arrays' dimensions.
+    computed: points that this call computed; the others were there, or came from other
+    processes.
     """
 
+    name: str
     path: Path
     axes: dict[str, np.ndarray]
     computed: int
@@ -124,18 +127,25 @@ def sweep(
     if law is not None and np.any(grid.axes.get("q0", grid.fixed.get("q0")) == 0):
         raise ValueError("q0 must be greater than 0 where there is a special weight")
     mine = _place_of(process, processes)
-    path = Path(os.path.abspath(Path(store).expanduser()))
-    files = SweepStore(path, grid, *_attributes(activation, grid, law))
+    shown, own = _attributes(grid, law)
+    files = SweepStore(_path_of(store), grid, shown, own)
     computed = 0
     for title, share in (("sweep", _own), ("what others left", _of_others)):
         computed += _work(files, grid, law, list(_missing(files, share(grid, *mine))), title)
-    files.clear()
-    return Sweep(path, grid.axes, computed, files)
+        files.clear()
+    name = ", ".join(filter(None, (shown["activation"], shown["special_weight"])))
+    return Sweep(name, Path(os.path.abspath(files.path)), grid.axes, computed, files)
+
+
+def _path_of(store) -> Path:
+    if not isinstance(store, str | os.PathLike) or not os.fspath(store):
+        raise TypeError(f"store must be the path of a directory, got {store!r}")
+    return Path(store).expanduser()
 
 
 def _work(files: SweepStore, grid: Grid, law, numbers: list[int], title: str) -> int:
     """Compute chunks; while one is being computed the last one is being written."""
-    sizes = {number: int(np.prod([b.stop - b.start for b in grid.block(number)])) for number in numbers}
+    sizes = {number: math.prod(b.stop - b.start for b in grid.block(number)) for number in numbers}
     total = sum(sizes.values())
     computed, finish = 0, None
     with progress_bar(total, title, unit="points") as advance:
@@ -169,12 +179,12 @@ def _solved(grid: Grid, law, number: int) -> dict[str, np.ndarray]:
 
 
 def _own(grid: Grid, process: int, processes: int) -> Iterator[int]:
-    yield from range(process, int(np.prod(grid.chunks)), processes)
+    yield from range(process, math.prod(grid.chunks), processes)
 
 
 def _of_others(grid: Grid, process: int, processes: int) -> Iterator[int]:
     """From the end, where the others come last, and from another place in each process."""
-    total = int(np.prod(grid.chunks))
+    total = math.prod(grid.chunks)
     first = total * (process + 1) // processes
     for step in range(1, total + 1):
         number = (first - step) % total
@@ -239,7 +249,8 @@ def _family_of(activation, parameters: dict) -> tuple[Callable[..., Activation],
             near = difflib.get_close_matches(name, [*known, *_BOUNDS], n=1)
             raise TypeError(
                 f"{name} is no parameter of the sweep or of {_name_of(family)}, whose own are "
-                f"{', '.join(known) or 'none that has a name'}" + (f" (did you mean {near[0]}?)" if near else "")
+                f"{', '.join(known) or 'none that has a name'}"
+                + (f" (did you mean {near[0]}?)" if near else "")
             )
     return family, tuple(name for name in known if name in parameters)
 
@@ -253,7 +264,7 @@ def _name_of(family) -> str:
     return getattr(family, "__name__", type(family).__name__)
 
 
-def _attributes(activation, grid: Grid, law) -> tuple[dict[str, Any], dict[str, Any]]:
+def _attributes(grid: Grid, law) -> tuple[dict[str, Any], dict[str, Any]]:
     """(what is shown with the data, what else tells this sweep from another)."""
     first = {name: float(values[0]) for name, values in grid.axes.items()} | grid.fixed
     phi = grid.activation(first)

@@ -8,9 +8,11 @@ and nothing in the store says when, by whom or in which order it was written.
 """
 
 import json
+import math
 import os
 import re
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -55,12 +57,15 @@ class SweepStore:
         self.path, self.grid = Path(path), grid
         metadata = _metadata(grid)
         _make_directory(self.path)
-        self._files = self._wait(lambda: ts.KvStore.open({"driver": "file", "path": f"{self.path}/"}))
-        own = {**own, "axes": grid.description(), "chunk": list(grid.chunk)}
-        self._claim({**attributes, _OWN: own}, metadata)
-        self._arrays = {name: self._opened(name, array) for name, array in metadata.items()}
-        for name, values in grid.axes.items():
-            self._wait(lambda name=name, values=values: self._arrays[name].write(values))
+        self._absolute = os.path.abspath(self.path)
+        self.clear()
+        with _explained(self.path):
+            self._files = ts.KvStore.open({"driver": "file", "path": f"{self._absolute}/"}).result()
+            own = {"axes": grid.description(), "chunk": list(grid.chunk), **own}
+            self._claim({**attributes, _OWN: own}, metadata)
+            self._arrays = {name: self._opened(name, array) for name, array in metadata.items()}
+            for name, values in grid.axes.items():
+                self._arrays[name].write(values).result()
         for directory in (self.path, *(self.path / name for name in metadata)):
             _sync(directory)
 
@@ -75,64 +80,72 @@ class SweepStore:
         That raises OSError where it cannot be written.
         """
         block = self.grid.block(number)
-        begun = [self._arrays[name][block].write(values) for name, values in fields.items()]
+        with _explained(self.path):
+            begun = [self._arrays[name][block].write(values) for name, values in fields.items()]
 
         def finish() -> None:
-            for future in begun:
-                self._wait(lambda future=future: future)
-            done = self._arrays["done"][self.grid.position(number)]
-            self._wait(lambda: done.write(np.bool_(True)))
+            with _explained(self.path):
+                for future in begun:
+                    future.result()
+                self._arrays["done"][self.grid.position(number)].write(np.bool_(True)).result()
 
         return finish
 
     def read(self, name: str) -> Iterator[np.ndarray]:
         """A field, chunk by chunk. Raises OSError."""
-        for number in range(int(np.prod(self.grid.chunks))):
-            part = self._arrays[name][self.grid.block(number)]
-            yield np.asarray(self._wait(lambda part=part: part.read()))
+        for number in range(math.prod(self.grid.chunks)):
+            with _explained(self.path, "read"):
+                yield np.asarray(self._arrays[name][self.grid.block(number)].read().result())
 
     def clear(self) -> None:
-        """Remove what killed processes left, once all chunks are done.
+        """Remove the unfinished files of processes that were killed.
 
-        Who writes a file again takes over the unfinished one beside it, or waits for its writer.
+        TensorStore would write over them without making them shorter first.
         """
         for left in self.path.rglob("*" + _LOCK):
-            key = left.relative_to(self.path).as_posix().removesuffix(_LOCK)
-            found = self._wait(lambda key=key: self._files.read(key))
-            if found.state == "value":
-                self._wait(lambda key=key, found=found: self._files.write(key, found.value))
+            _remove_unless_held(left)
 
     def _claim(self, attributes, metadata) -> None:
         """Write the group's metadata, or find that they are those of the same sweep."""
         group = {"zarr_format": 3, "node_type": "group", "attributes": attributes}
         everything = {"kind": "inline", "must_understand": False, "metadata": metadata}
         text = json.dumps({**group, "consolidated_metadata": everything}, indent=1, sort_keys=True).encode()
-        found = self._wait(lambda: self._files.read(_GROUP))
+        # Listed first: another process, begun at the same time, writes the group before all else.
+        before = [p.name for p in self.path.iterdir()]
+        found = self._files.read(_GROUP).result()
         if found.state != "value":
-            if any(p.name != _GROUP + _LOCK for p in self.path.iterdir()):
-                raise ValueError(f"{self.path} is not empty and holds no sweep of meanfield")
-            nothing_there = found.stamp.generation
-            self._wait(lambda: self._files.write(_GROUP, text, if_equal=nothing_there))
-            found = self._wait(lambda: self._files.read(_GROUP))
+            if any(name != _GROUP + _LOCK for name in before):
+                raise _OtherSweep(f"{self.path} is not empty and holds no sweep of meanfield")
+            self._files.write(_GROUP, text, if_equal=found.stamp.generation).result()
+            found = self._files.read(_GROUP).result()
         if found.value != text:
-            raise ValueError(f"{self.path} {_difference(found.value, attributes)}")
+            raise _OtherSweep(f"{self.path} {_difference(found.value, attributes)}")
 
     def _opened(self, name: str, metadata: dict):
         spec = {
             "driver": "zarr3",
-            "kvstore": {"driver": "file", "path": f"{self.path / name}/"},
-            "metadata": {key: value for key, value in metadata.items()},
+            "kvstore": {"driver": "file", "path": f"{self._absolute}/{name}/"},
+            "metadata": metadata,
             "store_data_equal_to_fill_value": True,
         }
-        return self._wait(lambda: ts.open(spec, create=True, open=True))
+        return ts.open(spec, create=True, open=True).result()
 
-    def _wait(self, begin: Callable[[], Any]) -> Any:
-        try:
-            return begin().result()
-        except (ValueError, RuntimeError, OSError, NotImplementedError) as error:
-            reason = re.search(r"\[OS error (\d+)", str(error))
-            text = os.strerror(int(reason[1])) if reason else str(error).splitlines()[0]
-            raise OSError(f"cannot write {self.path}: {text}") from error
+
+class _OtherSweep(ValueError):
+    """Not an error of TensorStore's, whose own are ValueErrors too."""
+
+
+@contextmanager
+def _explained(path: Path, attempt: str = "write") -> Iterator[None]:
+    """TensorStore's errors as OSError, in the words of the system."""
+    try:
+        yield
+    except _OtherSweep as error:
+        raise ValueError(str(error)) from None
+    except (ValueError, RuntimeError, OSError, NotImplementedError) as error:
+        number = re.search(r"os.error\D*(\d+)", str(error), re.IGNORECASE)
+        reason = os.strerror(int(number[1])) if number else str(error).splitlines()[0]
+        raise OSError(f"cannot {attempt} {path}: {reason}") from error
 
 
 def _metadata(grid: Grid) -> dict[str, dict]:
@@ -141,7 +154,7 @@ def _metadata(grid: Grid) -> dict[str, dict]:
     arrays = {}
     for name in FIELDS:
         dtype, fill = ("int8", -1) if name in INTEGERS else ("float64", "NaN")
-        attributes: dict[str, Any] = {"long_name": _MEANINGS[name]}
+        attributes: dict[str, Any] = {"long_name": _MEANINGS.get(name, name)}
         if name in _CODES:
             attributes["flag_values"] = [int(code) for code in _CODES[name]]
             attributes["flag_meanings"] = " ".join(code.name.lower() for code in _CODES[name])
@@ -181,16 +194,17 @@ def _difference(found: bytes, attributes: dict) -> str:
         there[_OWN]
     except (ValueError, KeyError, TypeError):
         return "holds no sweep of meanfield"
-    for name in sorted({*flat_there, *flat_here}):
+    for name in {**flat_here, **flat_there}:
         was, now = flat_there.get(name, "not given"), flat_here.get(name, "not given")
         if was != now:
-            return f"holds another sweep: {name} was {was} and is now {now}; give another path, or the same sweep"
-    return "holds a sweep written in another form; give another path"
+            return f"holds another sweep: {name} was {was} and is now {now}"
+    return "holds a sweep in another form"
 
 
 def _flat(attributes: dict) -> dict[str, Any]:
     own = dict(attributes[_OWN])
-    return {**{k: v for k, v in attributes.items() if k != _OWN}, **own.pop("axes"), **own}
+    shown = {name: value for name, value in attributes.items() if name != _OWN}
+    return {**own.pop("axes"), **shown, **own}
 
 
 def _make_directory(path: Path) -> None:
@@ -200,6 +214,23 @@ def _make_directory(path: Path) -> None:
             raise PermissionError(13, os.strerror(13))
     except FileExistsError:
         raise OSError(f"cannot write {path}: it is a file") from None
+    except OSError as error:
+        raise OSError(f"cannot write {path}: {error.strerror}") from error
+
+
+def _remove_unless_held(path: Path) -> None:
+    """Remove a file that no living process, on any machine, holds a lock on."""
+    try:
+        import fcntl
+    except ImportError:  # where there are no such locks, the system removes the files
+        return
+    try:
+        with open(path, "r+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink()
+    except (FileNotFoundError, BlockingIOError):
+        pass  # its writer lives, and has renamed it meanwhile or holds it
     except OSError as error:
         raise OSError(f"cannot write {path}: {error.strerror}") from error
 
