@@ -379,6 +379,12 @@ def test_parameters_of_the_activation_are_axes_of_the_command(call):
     np.testing.assert_array_equal(xarray.open_zarr("x").slope, [0, 0.25, 0.5])
 
 
+def test_help_shows_an_example(call):
+    code, out, _ = call("--help")
+    assert code == 0
+    assert out.partition("Example:\n")[2].strip().startswith("meanfield sweep -a elu -p alpha=")
+
+
 MISTAKES = {
     "no weight variance": ((), "missing option '--weight-var'"),
     "no axis": (("--weight-var", "1"), "must be a 1-d array"),
