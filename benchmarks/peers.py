@@ -195,7 +195,7 @@ def main() -> None:
     own = [("erf", 20), ("tanh", 20)] if options.quick else [("erf", 274), ("tanh", 274), ("gelu", 274)]
     rows = scipy_rows(1 if options.quick else 9)
     if options.neural_tangents:
-        theirs = [("erf", 20), ("tanh", 20)] if options.quick else [("erf", 274), ("tanh", 100)]
+        theirs = [("erf", 20), ("tanh", 20)] if options.quick else [("erf", 274), ("tanh", 40)]
         rows += neural_tangents_rows(options.neural_tangents, theirs)
     rows += meanfield_rows(own, 1 if options.quick else 5)
     where = machine()

@@ -1,10 +1,13 @@
 """Which of several processes this one is, and how many there are."""
 
 import os
+import socket
+import time
 
 from meanfield import validation
 
 AUTOMATIC = "auto"
+PATIENCE_SECONDS = 300.0  # JAX's own, for processes that are not there yet
 _ADDRESS = "JAX_COORDINATOR_ADDRESS"
 
 
@@ -37,6 +40,8 @@ def place_among_processes(
         _check_address(coordinator)
         if process is None:
             raise ValueError(f"process and processes must be given with the coordinator {coordinator}")
+        if process > 0:
+            _await_listener(coordinator)
     return _met(None if coordinator == AUTOMATIC else coordinator, processes, process)
 
 
@@ -53,7 +58,22 @@ def _met(address, processes, process) -> tuple[int, int]:
     return place
 
 
+def _await_listener(address: str) -> None:
+    """Wait for process 0, which JAX would not miss without ending this process."""
+    host, _, port = address.rpartition(":")
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
+            return
+        except OSError as error:
+            if time.monotonic() > deadline or isinstance(error, socket.gaierror):
+                reason = error.strerror or str(error)
+                raise OSError(f"process 0 was not met at the coordinator {address}: {reason}") from error
+            time.sleep(0.1)
+
+
 def _check_address(text: str) -> None:
     host, _, port = text.rpartition(":")
-    if not host or not port.isdigit():
+    if not host or not port.isdigit() or int(port) > 65535:
         raise ValueError(f"coordinator must be host:port, or {AUTOMATIC}, got {text!r}")

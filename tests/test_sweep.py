@@ -19,6 +19,7 @@ import pytest
 
 import meanfield as mf
 from meanfield.cli import main
+from meanfield.processes import place_among_processes
 from meanfield.sweeps.grid import Grid, chunk_shape
 
 xarray = pytest.importorskip("xarray")
@@ -192,6 +193,13 @@ def test_a_killed_process_takes_no_other_down_and_its_share_is_done(tmp_path, un
     assert contents(store) == undisturbed
 
 
+def test_a_coordinator_that_is_not_there_is_one_error(monkeypatch):
+    monkeypatch.setattr("meanfield.processes.PATIENCE_SECONDS", 0.2)
+    address = free_address()
+    with pytest.raises(OSError, match=f"not met at the coordinator {address}: Connection refused"):
+        place_among_processes(address, 2, 1)
+
+
 # --- crashes ---------------------------------------------------------------------
 
 
@@ -227,7 +235,6 @@ def test_a_half_written_chunk_is_never_taken_for_a_whole_one(tmp_path, undisturb
     (store / "q/c.3.0").write_bytes(whole[: len(whole) // 2])  # half of it on disk
     (store / "c/c.5.0.__lock").write_bytes(b"half" * 1000)  # never renamed
     (store / "c/c.9.0.__lock").write_bytes(b"half" * 1000)  # of a chunk that another process finished
-    (store / "zarr.json.__lock").write_bytes(b"{")
     assert mf.sweep("relu", store, **SMALL, chunk=50).computed == 2 * 47
     assert contents(store) == undisturbed
 
@@ -235,7 +242,7 @@ def test_a_half_written_chunk_is_never_taken_for_a_whole_one(tmp_path, undisturb
 def test_a_process_killed_before_anything_was_written_leaves_a_usable_place(tmp_path, undisturbed):
     store = tmp_path / "s"
     store.mkdir()
-    (store / "zarr.json.__lock").write_bytes(b"half")
+    (store / "zarr.json.__lock").write_bytes(b"half" * 10_000)
     mf.sweep("relu", store, **SMALL, chunk=50)
     assert contents(store) == undisturbed
 
@@ -300,6 +307,7 @@ def test_places_that_hold_something_else_are_refused(tmp_path):
     (tmp_path / "file").write_text("mine")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine").write_text("mine")
+    (tmp_path / "full" / "mine.__lock").write_text("mine")
     (tmp_path / "zarr").mkdir()
     (tmp_path / "zarr" / "zarr.json").write_text('{"zarr_format": 3, "node_type": "group", "attributes": {}}')
     for name, kind, message in (

@@ -58,11 +58,11 @@ class SweepStore:
         metadata = _metadata(grid)
         _make_directory(self.path)
         self._absolute = os.path.abspath(self.path)
-        self.clear()
         with _explained(self.path):
             self._files = ts.KvStore.open({"driver": "file", "path": f"{self._absolute}/"}).result()
             own = {"axes": grid.description(), "chunk": list(grid.chunk), **own}
             self._claim({**attributes, _OWN: own}, metadata)
+            self.clear()
             self._arrays = {name: self._opened(name, array) for name, array in metadata.items()}
             for name, values in grid.axes.items():
                 self._arrays[name].write(values).result()
@@ -102,7 +102,7 @@ class SweepStore:
 
         TensorStore would write over them without making them shorter first.
         """
-        for left in self.path.rglob("*" + _LOCK):
+        for left in self.path.glob("*/*" + _LOCK):
             _remove_unless_held(left)
 
     def _claim(self, attributes, metadata) -> None:
@@ -116,6 +116,7 @@ class SweepStore:
         if found.state != "value":
             if any(name != _GROUP + _LOCK for name in before):
                 raise _OtherSweep(f"{self.path} is not empty and holds no sweep of meanfield")
+            _remove_unless_held(self.path / (_GROUP + _LOCK))
             self._files.write(_GROUP, text, if_equal=found.stamp.generation).result()
             found = self._files.read(_GROUP).result()
         if found.value != text:
