@@ -28,6 +28,8 @@ _HOMES = {
     "critical_weight_var": "criticality",
     "phase_diagram": "phase_diagrams",
     "PhaseDiagram": "phase_diagrams",
+    "sweep": "sweeps",
+    "Sweep": "sweeps",
     "Status": "status",
     "Phase": "status",
     "density_evolution": "density.evolution",
@@ -101,4 +103,6 @@ if TYPE_CHECKING:
     from meanfield.special_weights import Beta as Beta
     from meanfield.status import Phase as Phase
     from meanfield.status import Status as Status
+    from meanfield.sweeps import Sweep as Sweep
+    from meanfield.sweeps import sweep as sweep
     from meanfield.tabulate import tabulate as tabulate

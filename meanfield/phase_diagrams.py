@@ -1,8 +1,6 @@
 """Phase diagrams: fixed points over a grid of priors, in bounded memory."""
 
 import dataclasses
-from collections import deque
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +11,7 @@ from jax.sharding import Mesh
 from meanfield import validation
 from meanfield.activations import as_activation
 from meanfield.files import save_npz
-from meanfield.points import FIELDS, PARAMETERS, empty_fields, padded, point_solver, store
+from meanfield.points import FIELDS, PARAMETERS, point_solver, solve_in_chunks
 from meanfield.progress import progress_bar
 from meanfield.special_weights import as_special_weight
 
@@ -151,9 +149,15 @@ def phase_diagram(
         raise TypeError(f"mesh must be a jax.sharding.Mesh, got {mesh!r}")
     grids = [np.atleast_1d(axes[name]) for name in PARAMETERS]
     sizes = tuple(g.size for g in grids)
-    with jax.enable_x64(True):
-        solver = point_solver(activation, law, q0, c0, int(np.prod(sizes)), mesh)
-        result = _solve_grid(solver, grids, sizes)
+    size = int(np.prod(sizes))
+
+    def columns_of(start: int, stop: int) -> list[np.ndarray]:
+        index = np.unravel_index(np.arange(start, stop), sizes)
+        return [grid[i] for grid, i in zip(grids, index, strict=True)]
+
+    with jax.enable_x64(True), progress_bar(size, "phase diagram") as advance:
+        solver = point_solver(activation, law, q0, c0, size, mesh)
+        result = solve_in_chunks(solver, size, columns_of, advance)
     shape = tuple(n for n, name in zip(sizes, PARAMETERS, strict=True) if np.ndim(axes[name]) == 1)
     fields = {name: array.reshape(shape) for name, array in result.items()}
     return PhaseDiagram(
@@ -164,40 +168,6 @@ def phase_diagram(
         activation=repr(activation),
         special_weight="" if law is None else repr(law),
     )
-
-
-def chunk_size(size: int, most: int) -> int:
-    """Points a chunk, the last one padded; few distinct values, for each is compiled anew."""
-    if size <= 256:
-        return -(-size // 16) * 16
-    return min(most, 1 << (size - 1).bit_length())
-
-
-def _solve_grid(solver, grids, sizes) -> dict[str, np.ndarray]:
-    size = int(np.prod(sizes))
-    result = empty_fields(size)
-    chunk = chunk_size(size, solver.most)
-
-    def solve(start: int) -> int:
-        stop = min(start + chunk, size)
-        index = np.unravel_index(np.arange(start, stop), sizes)
-        columns = [padded(grid[i], chunk) for grid, i in zip(grids, index, strict=True)]
-        with jax.enable_x64(True):  # a setting of the thread
-            store(result, slice(start, stop), solver.solve(columns))
-        return stop - start
-
-    with progress_bar(size, "phase diagram") as advance, ThreadPoolExecutor(solver.threads) as pool:
-        waiting: deque = deque()
-        try:
-            for start in range(0, size, chunk):
-                waiting.append(pool.submit(solve, start))
-                if len(waiting) > solver.threads:
-                    advance(waiting.popleft().result())
-            while waiting:
-                advance(waiting.popleft().result())
-        finally:
-            pool.shutdown(cancel_futures=True)
-    return result
 
 
 def _scalar(name, value):

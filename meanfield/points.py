@@ -7,7 +7,9 @@ import dataclasses
 import functools
 import threading
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import jax.numpy as jnp
@@ -46,23 +48,52 @@ Values = dict[str, np.ndarray]
 def solve_points(
     activation, columns: dict[str, np.ndarray], *, q0=1.0, c0=0.0, special_weight=None
 ) -> Values:
-    """The fields of ``FixedPoint`` for arrays of prior parameters of one shape (n,), in float64.
+    """The fields of ``FixedPoint`` at n priors, NumPy arrays of shape (n,).
 
-    columns: "weight_var", "bias_var", "anticorrelation". The result is that of a ``phase_diagram`` over
-    a grid large enough for tables, point for point.
+    columns: "weight_var", "bias_var", "anticorrelation", valid arrays of shape (n,). Computes in float64
+    whatever JAX's default is. The result is a function of these arguments to the bit: what was solved
+    before in this process changes nothing.
     """
+    values = [np.asarray(columns[name], np.float64) for name in PARAMETERS]
+    size = len(values[0])
     with jax.enable_x64(True):
-        values = [np.asarray(columns[name], np.float64) for name in PARAMETERS]
-        size = len(values[0])
-        solver = point_solver(
-            as_activation(activation), special_weight, float(q0), float(c0), _FEWEST_FOR_TABLE
-        )
-        result = empty_fields(size)
-        for start in range(0, size, solver.most):
-            stop = min(start + solver.most, size)
-            chunk = [padded(v[start:stop], min(solver.most, size)) for v in values]
-            store(result, slice(start, stop), solver.solve(chunk))
-        return result
+        solver = point_solver(as_activation(activation), special_weight, float(q0), float(c0), size)
+        return solve_in_chunks(solver, size, lambda start, stop: [v[start:stop] for v in values])
+
+
+def solve_in_chunks(
+    solver: "PointSolver", size: int, columns_of: Callable, advance=lambda done: None
+) -> Values:
+    """All fields at ``size`` priors, of which ``columns_of(start, stop)`` gives the parameters."""
+    result = {name: np.empty(size, np.int8 if name in INTEGERS else np.float64) for name in FIELDS}
+    chunk = chunk_size(size, solver.most)
+
+    def solve(start: int) -> int:
+        stop = min(start + chunk, size)
+        with jax.enable_x64(True):  # a setting of the thread
+            solved = solver.solve([_padded(c, chunk) for c in columns_of(start, stop)])
+        _store(result, slice(start, stop), solved, stop - start)
+        return stop - start
+
+    with ThreadPoolExecutor(solver.threads) as pool:
+        waiting: deque = deque()
+        try:
+            for start in range(0, size, chunk):
+                waiting.append(pool.submit(solve, start))
+                if len(waiting) > solver.threads:
+                    advance(waiting.popleft().result())
+            while waiting:
+                advance(waiting.popleft().result())
+        finally:
+            pool.shutdown(cancel_futures=True)
+    return result
+
+
+def chunk_size(size: int, most: int) -> int:
+    """Points a chunk, the last one padded; few distinct values, for each is compiled anew."""
+    if size <= 256:
+        return -(-size // 16) * 16
+    return min(most, 1 << (size - 1).bit_length())
 
 
 def point_solver(
@@ -77,17 +108,12 @@ def point_solver(
     return DirectSolver(activation, dual, q0, c0, mesh)
 
 
-def empty_fields(size: int) -> Values:
-    return {name: np.empty(size, np.int8 if name in INTEGERS else np.float64) for name in FIELDS}
-
-
-def padded(values: np.ndarray, size: int) -> np.ndarray:
+def _padded(values: np.ndarray, size: int) -> np.ndarray:
     return np.pad(values, (0, size - len(values)), mode="edge") if len(values) < size else values
 
 
-def store(result: Values, where, solved: Values) -> None:
-    """Put a chunk's fields in their place, without what pads it."""
-    count = len(result["q"][where])
+def _store(result: Values, where, solved: Values, count: int) -> None:
+    """Put the fields of ``count`` points in their place, without what pads them."""
     for name in FIELDS:
         result[name][where] = solved[name][:count]
 
@@ -174,7 +200,7 @@ class TabulatedSolver(PointSolver):
         while index.size:
             shape = next((n for n in shapes if n >= index.size), shapes[-1])
             some, index = index[:shape], index[shape:]
-            store(values, some, _fields(run(*(padded(c[some], shape) for c in columns))))
+            _store(values, some, _fields(run(*(_padded(c[some], shape) for c in columns))), len(some))
 
 
 class AsymmetricSolver(PointSolver):
@@ -199,7 +225,7 @@ class AsymmetricSolver(PointSolver):
             some = settled_fixed_point(
                 self._activation, self._prior([c[unsure] for c in columns]), q0=q0, c0=c0
             )
-            store(values, unsure, _fields(some))
+            _store(values, unsure, _fields(some), len(unsure))
         return values
 
 

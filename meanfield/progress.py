@@ -9,8 +9,11 @@ PATIENCE_SECONDS = 2.0
 
 
 @contextmanager
-def progress_bar(total: int, title: str) -> Iterator[Callable[[int], None]]:
-    """Yield a function to call with the number of items done since its last call."""
+def progress_bar(total: int, title: str, unit: str = "") -> Iterator[Callable[[int], None]]:
+    """Yield a function to call with the number of items done since its last call.
+
+    unit: what the items are; the bar then shows their rate too.
+    """
     if not sys.stderr.isatty():
         yield lambda done: None
         return
@@ -22,7 +25,7 @@ def progress_bar(total: int, title: str) -> Iterator[Callable[[int], None]]:
             done_before += done
             if time.monotonic() - began < PATIENCE_SECONDS:
                 return
-            bar, done = _bar(), done_before
+            bar, done = _bar(unit), done_before
             bar.start()
             bar.add_task(title, total=total)
         bar.advance(bar.task_ids[0], done)
@@ -34,9 +37,24 @@ def progress_bar(total: int, title: str) -> Iterator[Callable[[int], None]]:
             bar.stop()
 
 
-def _bar():
+def _bar(unit: str):
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.text import Text
 
-    columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%")
+    class Rate(ProgressColumn):
+        def render(self, task):
+            return Text("" if task.speed is None else f"{_short(task.speed)}{unit}/s")
+
+    columns = [TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%")]
+    if unit:
+        columns.append(Rate())
     return Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True)
+
+
+def _short(number: float) -> str:
+    """A number to three digits, with the thousands as a letter."""
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if number >= size:
+            return f"{number / size:.3g} {letter}"
+    return f"{number:.3g} "

@@ -17,6 +17,7 @@ import typer
 from meanfield import __version__
 from meanfield.cli import about as about
 from meanfield.cli import empirical as empirical
+from meanfield.cli import sweep as sweep
 
 # isort: off (importing registers the commands, and help lists them in this order)
 from meanfield.cli import theory as theory
@@ -42,8 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             command.invoke(context)
     except typer.Exit as stop:
         return stop.exit_code
-    except (KeyboardInterrupt, typer.Abort):
-        return _stop("Interrupted: no unfinished file was left.", INTERRUPTED)
+    except (KeyboardInterrupt, typer.Abort) as interrupt:
+        return _stop(f"Interrupted: {interrupt or 'no unfinished file was left'}.", INTERRUPTED)
     except (MemoryError, OverflowError):
         return _stop("Error: there is not enough memory for a grid of this size.", USAGE_ERROR)
     except OSError as error:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from meanfield.empirical.comparison import Comparison
     from meanfield.empirical.studies import TrainingStudy
     from meanfield.phase_diagrams import PhaseDiagram
+    from meanfield.sweeps import Sweep
 
 _ROWS = {
     "q": "q*",
@@ -78,22 +79,11 @@ def print_findings(diagram: "PhaseDiagram") -> None:
 
     from meanfield.status import Phase, Status
 
-    size = diagram.status.size
-    shape = " x ".join(str(n) for n in diagram.status.shape)
     names = ", ".join(filter(None, (diagram.activation, diagram.special_weight)))
-    table = new_table(f"{names}, {' x '.join(diagram.axes)} ({shape})")
-    table.add_column()
-
-    def add(label: str, count: int, meaning: str = "") -> None:
-        if count:
-            table.add_row(label, f"{count} ({count / size:.1%})", meaning)
-
-    for phase, sign in {Phase.ORDERED: "<", Phase.CRITICAL: "=", Phase.CHAOTIC: ">"}.items():
-        add(_word(phase), int(np.sum(diagram.phase == phase)), f"chi_1 {sign} 1")
-    add("undefined", int(np.sum(diagram.phase == Phase.UNDEFINED)), "chi_1 has no value")
-    table.add_section()
-    for status in Status:
-        add(_word(status), int(np.sum(diagram.status == status)), status.message)
+    phases = {phase: int(np.sum(diagram.phase == phase)) for phase in Phase}
+    statuses = {status: int(np.sum(diagram.status == status)) for status in Status}
+    table = _table_of_counts(names, dict(zip(diagram.axes, diagram.status.shape, strict=True)))
+    _add_counts(table, phases, statuses)
     table.add_section()
     stable = diagram.status == Status.CONVERGED
     for label, field in {"q*": diagram.q, "c*": diagram.c}.items():
@@ -103,6 +93,34 @@ def print_findings(diagram: "PhaseDiagram") -> None:
             where = "where converged" if known.sum() == stable.sum() else "where converged and ordered"
             table.add_row(label, f"{low:.4g} to {high:.4g}", where)
     print_table(table)
+
+
+def print_sweep(sweep: "Sweep") -> None:
+    """How many points of the store have each phase and status."""
+    table = _table_of_counts(sweep.name, {name: values.size for name, values in sweep.axes.items()})
+    _add_counts(table, *sweep.counts())
+    print_table(table)
+
+
+def _table_of_counts(name: str, axes: dict[str, int]) -> Table:
+    table = new_table(f"{name}, {' x '.join(axes)} ({' x '.join(map(str, axes.values()))})")
+    table.add_column()
+    return table
+
+
+def _add_counts(table: Table, phases: dict, statuses: dict) -> None:
+    from meanfield.status import Phase
+
+    size = sum(statuses.values())
+    meanings = {phase: f"chi_1 {sign} 1" for phase, sign in zip(Phase, "<=>", strict=False)}
+    meanings[Phase.UNDEFINED] = "chi_1 has no value"
+    for counts in (phases, statuses):
+        for code, count in counts.items():
+            if count:
+                meaning = meanings[code] if counts is phases else code.message
+                table.add_row(_word(code), f"{count} ({count / size:.1%})", meaning)
+        if counts is phases:
+            table.add_section()
 
 
 def _word(code) -> str:

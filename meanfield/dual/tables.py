@@ -73,6 +73,7 @@ class DualTables:
     errors: np.ndarray = field(init=False)
     chords: dict[int, np.ndarray] = field(default_factory=dict)
     cut: dict[int, tuple] = field(default_factory=dict)
+    last: tuple[tuple[int, ...], TabulatedDual] | None = None
 
     def __post_init__(self):
         if self._load():
@@ -96,9 +97,14 @@ class DualTables:
 
     def dual(self, panels=None) -> TabulatedDual:
         """What has been tabulated so far (or of it these panels), ready for looking up."""
-        built = sorted(self.chords if panels is None else panels)
+        built = tuple(sorted(self.chords if panels is None else panels))
+        if self.last is None or self.last[0] != built:
+            self.last = built, self._assembled(built)
+        return self.last[1]
+
+    def _assembled(self, built: tuple[int, ...]) -> TabulatedDual:
         slots = np.full(PANELS, -1, np.int32)
-        slots[built] = np.arange(len(built))
+        slots[list(built)] = np.arange(len(built))
         for panel in set(built) - self.cut.keys():
             self.cut[panel] = cut_panel(panel, self.chords[panel])
         pieces = [self.cut[panel] for panel in built] or [_nothing()]
