@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 _HOMES = {
     "Activation": "activation",
     "NormalPrior": "priors",
+    "OrthogonalPrior": "priors",
     "AsymmetricPrior": "priors",
     "Beta": "special_weights",
     "DenseLayer": "layers",
@@ -97,6 +98,7 @@ if TYPE_CHECKING:
     from meanfield.phase_diagrams import phase_diagram as phase_diagram
     from meanfield.priors import AsymmetricPrior as AsymmetricPrior
     from meanfield.priors import NormalPrior as NormalPrior
+    from meanfield.priors import OrthogonalPrior as OrthogonalPrior
     from meanfield.special_weights import Beta as Beta
     from meanfield.status import Phase as Phase
     from meanfield.status import Status as Status

@@ -10,7 +10,7 @@ import numpy as np
 from meanfield.activation import Activation
 from meanfield.activations import as_activation
 from meanfield.dual import Dual, LinearPieces, QuadraticPieces, QuadratureDual, dual_of
-from meanfield.priors import AsymmetricPrior, NormalPrior
+from meanfield.priors import AsymmetricPrior, NormalPrior, OrthogonalPrior
 
 
 @jax.tree_util.register_dataclass
@@ -39,12 +39,14 @@ class DenseLayer:
         activation = as_activation(activation)
         if isinstance(prior, AsymmetricPrior):
             raise TypeError(
-                "prior must be a meanfield.NormalPrior here: this needs Gaussian pre-activations, and those "
+                "prior must be a meanfield.NormalPrior or OrthogonalPrior here: this needs Gaussian pre-activations, and those "
                 "of an AsymmetricPrior are not; use density_evolution, population_dynamics, propagate, "
                 "fixed_point or phase_diagram"
             )
-        if not isinstance(prior, NormalPrior):
-            raise TypeError(f"prior must be a meanfield.NormalPrior or AsymmetricPrior, got {prior!r}")
+        if not isinstance(prior, NormalPrior | OrthogonalPrior):
+            raise TypeError(
+                f"prior must be a meanfield.NormalPrior, OrthogonalPrior or AsymmetricPrior, got {prior!r}"
+            )
         return cls(activation, prior, dual_of(activation))
 
     def is_valid(self):
