@@ -128,12 +128,24 @@ def _tabulated(layer, depth, q0) -> Isometry:
     """Computes in double precision whatever JAX's default is, as phase diagrams do."""
     dtype = jnp.result_type(float, *jax.tree.leaves((layer.prior, depth, q0)))
     with jax.enable_x64(True):
-        tables = tables_of(layer.dual)
-        quick = DenseLayer(layer.activation, layer.prior, tables.one_variable_dual())
-        scan = _scan(quick)
-        result = pointwise(_interpolated, quick, depth, q0, shared=(scan, _moment_table(layer)),
-                           static=(layer.prior.s_1,), at_once=1 << 13)
+        dual = tables_of(layer.dual).one_variable_dual()
+        scan = _scan(DenseLayer(layer.activation, layer.prior, dual))
+        shared = dual, scan, _moments_of(layer)
+        static = (layer.prior.s_1,)
+        at_once = 1 << 13
+        result = pointwise(_interpolated, layer, depth, q0, shared=shared, static=static, at_once=at_once)
     return jax.tree.map(lambda x: x if x.dtype == jnp.int32 else x.astype(dtype), result)
+
+
+def _moments_of(layer):
+    """One table an activation, built when first needed."""
+    key = layer.activation.fn, layer.activation.kinks, layer.activation.scale
+    if key not in _TABLES:
+        _TABLES[key] = _moment_table(DenseLayer(layer.activation, NormalPrior(1.0), layer.dual))
+    return _TABLES[key]
+
+
+_TABLES: dict = {}
 
 
 @jax.jit
@@ -154,9 +166,10 @@ def _moment_table(layer):
     return x, values, slopes
 
 
-def _interpolated(layer, depth, q0, scan, table, s_1) -> Isometry:
+def _interpolated(layer, depth, q0, dual, scan, table, s_1) -> Isometry:
     valid = layer.is_valid() & jnp.isfinite(q0) & (q0 >= 0) & (depth > 0)
     layer = layer.guarded(valid)
+    layer = DenseLayer(layer.activation, layer.prior, dual)
     q, status = variance_fixed_point(layer, scan, jnp.where(valid, q0, 1.0))
     value = jnp.where(status == Status.UNBOUNDED, jnp.inf, jnp.where(status == Status.VANISHING, 0.0, q))
     x, values, slopes = table
