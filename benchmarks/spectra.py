@@ -52,7 +52,10 @@ def times(quick):
             job = lambda: jax.block_until_ready(  # noqa: E731
                 mf.isometry(activation, mf.OrthogonalPrior(weight_var, bias_var), 20)  # noqa: B023
             )
-            yield {"job": f"top exponent and spread, {weight_var.size} points, {activation}", "warm_s": best(job)}
+            yield {
+                "job": f"top exponent and spread, {weight_var.size} points, {activation}",
+                "warm_s": best(job),
+            }
 
 
 def distances(quick, activations):
@@ -97,9 +100,11 @@ def main():
     parser.add_argument("--json", type=Path, help="write the rows to this file too")
     options = parser.parse_args()
     rows = []
-    parts = [distances(options.quick, ["relu"])] if options.relu else [
-        times(options.quick), exponents(options.quick), distances(options.quick, list(CASES))
-    ]
+    parts = (
+        [distances(options.quick, ["relu"])]
+        if options.relu
+        else [times(options.quick), exponents(options.quick), distances(options.quick, list(CASES))]
+    )
     for part in parts:
         for row in part:
             rows.append(row)

@@ -14,6 +14,7 @@ import typer
 from meanfield import __version__
 from meanfield.cli import about as about
 from meanfield.cli import empirical as empirical
+from meanfield.cli import spectra as spectra
 
 # isort: off (importing registers the commands, and help lists them in this order)
 from meanfield.cli import theory as theory

@@ -235,7 +235,7 @@ def compared(narrow: MeasuredSpectrum, wide: MeasuredSpectrum) -> SpectrumCompar
     """Two measurements of one kind against their theory."""
     theory, cumulative, quantiles = theory_of(wide)
     silent = cumulative(-np.inf)
-    levels = LEVELS[LEVELS > silent + 0.02]
+    levels = LEVELS[silent + 0.02 < LEVELS]
     at = quantiles(levels)
     samples = [np.mean(m.log_values[:, :, None] <= at, axis=1) for m in (narrow, wide)]
     test = Extrapolation(*samples, levels, np.zeros_like(levels))

@@ -260,7 +260,9 @@ def _crossing(fn, low, high, *, rising):
             beyond = (f(middle) > 0) == rising
             return jnp.where(beyond, low, middle), jnp.where(beyond, middle, high)
 
-        low_, high_ = jax.lax.fori_loop(0, 64, step, (jax.lax.stop_gradient(low), jax.lax.stop_gradient(high)))
+        low_, high_ = jax.lax.fori_loop(
+            0, 64, step, (jax.lax.stop_gradient(low), jax.lax.stop_gradient(high))
+        )
         # The side outside the spectrum, where fn is a number.
         return low_ if rising else high_
 

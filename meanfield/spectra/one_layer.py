@@ -48,8 +48,12 @@ def one_orthogonal_layer(layer, law, q, points) -> dict:
 
     def at(x):
         inside = (low < x) & (x <= high) & (spread > 0)
-        density = jnp.sum(jnp.where(inside & jnp.isfinite(spread), cell / jnp.where(spread > 0, spread, 1), 0))
-        share = jnp.where(jnp.isfinite(spread) & (spread > 0), (x - low) / jnp.where(spread > 0, spread, 1), 1)
+        density = jnp.sum(
+            jnp.where(inside & jnp.isfinite(spread), cell / jnp.where(spread > 0, spread, 1), 0)
+        )
+        share = jnp.where(
+            jnp.isfinite(spread) & (spread > 0), (x - low) / jnp.where(spread > 0, spread, 1), 1
+        )
         below = jnp.where(high <= x, cell, jnp.where(inside, cell * jnp.clip(share, 0, 1), 0))
         return density, jnp.sum(below)
 

@@ -34,7 +34,7 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
 from meanfield.spectra.slopes import SlopeLaw
 
