@@ -39,9 +39,9 @@ class DenseLayer:
         activation = as_activation(activation)
         if isinstance(prior, AsymmetricPrior):
             raise TypeError(
-                "prior must be a meanfield.NormalPrior or OrthogonalPrior here: this needs Gaussian pre-activations, and those "
-                "of an AsymmetricPrior are not; use density_evolution, population_dynamics, propagate, "
-                "fixed_point or phase_diagram"
+                "prior must be a meanfield.NormalPrior or OrthogonalPrior here: this needs Gaussian "
+                "pre-activations, and those of an AsymmetricPrior are not; use density_evolution, "
+                "population_dynamics, propagate, fixed_point or phase_diagram"
             )
         if not isinstance(prior, NormalPrior | OrthogonalPrior):
             raise TypeError(

@@ -20,8 +20,12 @@ class _Prior:
 
     weight_var: Any
     bias_var: Any
-    anticorrelation: Any
     parameters: ClassVar[tuple[str, ...]]
+
+    @property
+    def anticorrelation(self) -> Any:
+        """kappa; 0 unless a prior has it as a parameter."""
+        return 0.0
 
     def is_valid(self):
         """Where the parameters are inside their domain; works on traced values."""
@@ -131,7 +135,6 @@ class OrthogonalPrior(_Prior):
     weight_var: Any
     bias_var: Any = 0.0
 
-    anticorrelation: ClassVar[Any] = 0.0
     parameters: ClassVar[tuple[str, ...]] = ("weight_var", "bias_var")
     s_1: ClassVar[int] = 0
 

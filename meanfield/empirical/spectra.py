@@ -129,7 +129,12 @@ class MeasuredSpectrum:
 
     def quantile(self, t) -> np.ndarray:
         """Quantiles of all networks together."""
-        return np.quantile(np.sort(self.log_values.ravel()), t, method="inverted_cdf")
+        # Halfway between steps of the distribution function: half a step would be a bias of order 1/width.
+        values = np.sort(self.log_values, axis=None)
+        place = (np.arange(values.size) + 0.5) / values.size
+        loud = np.isfinite(values)
+        inside = np.asarray(t) >= np.mean(~loud)
+        return np.where(inside, np.interp(t, place[loud], values[loud]), -np.inf)
 
 
 def measure_singular_values(
@@ -238,7 +243,7 @@ def compared(narrow: MeasuredSpectrum, wide: MeasuredSpectrum) -> SpectrumCompar
     levels = LEVELS[silent + 0.02 < LEVELS]
     at = quantiles(levels)
     samples = [np.mean(m.log_values[:, :, None] <= at, axis=1) for m in (narrow, wide)]
-    test = Extrapolation(*samples, levels, np.zeros_like(levels))
+    test = Extrapolation(samples[0], samples[1], levels, np.zeros_like(levels))
     known = test.limit_error > 1e-6
     return SpectrumComparison(
         narrow=narrow,
@@ -256,22 +261,23 @@ def compared(narrow: MeasuredSpectrum, wide: MeasuredSpectrum) -> SpectrumCompar
 def theory_of(measured: MeasuredSpectrum):
     """(spectrum, its distribution function, its quantile function) at infinite width."""
     with jax.enable_x64(True):
+        found: JacobianSpectrum | LyapunovSpectrum
         if measured.kind == "lyapunov":
             t = np.linspace(0.0, 1.0, 2001)
-            found = lyapunov_spectrum(measured.activation, measured.prior, t)
-            t, x = np.asarray(found.t), np.asarray(found.exponent)
+            rates = lyapunov_spectrum(measured.activation, measured.prior, t)
+            x = np.asarray(rates.exponent)
             loud = np.isfinite(x)
             nodes, levels = x[loud], t[loud]
-            silent = float(found.silent[0])
+            found, silent = rates, float(rates.silent[0])
         else:
-            found = jacobian_spectrum(measured.activation, measured.prior, measured.depth, points=2000)
-            nodes, levels = np.asarray(found.log_singular_value), np.asarray(found.cdf)
-            silent = float(found.zero)
-            if found.atom > 0:
-                place = float(found.log_atom)
+            exact = jacobian_spectrum(measured.activation, measured.prior, measured.depth, points=2000)
+            nodes, levels = np.asarray(exact.log_singular_value), np.asarray(exact.cdf)
+            found, silent = exact, float(exact.zero)
+            if exact.atom > 0:
+                place = float(exact.log_atom)
                 nodes, levels = nodes[nodes < place], levels[nodes < place]
                 nodes = np.append(nodes, [place, np.nextafter(place, np.inf)])
-                levels = np.append(levels, [1 - float(found.atom), 1.0])
+                levels = np.append(levels, [1 - float(exact.atom), 1.0])
 
     def cumulative(x):
         value = np.interp(x, nodes, levels, left=silent, right=1.0)

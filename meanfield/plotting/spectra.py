@@ -55,7 +55,8 @@ def plot_spectrum(spectrum, measured=None) -> Figure:
 def plot_lyapunov_spectrum(spectrum, measured=None) -> Figure:
     """Draw exponents against the fraction of directions below; returns a figure that pyplot does not know.
 
-    spectrum: a ``LyapunovSpectrum`` over an axis of t. measured: a ``MeasuredSpectrum`` or an array of exponents.
+    spectrum: a ``LyapunovSpectrum`` over an axis of t. measured: a ``MeasuredSpectrum`` or an
+    array of exponents.
     """
     t, exponent = np.asarray(spectrum.t), np.asarray(spectrum.exponent)
     if t.ndim != 1:

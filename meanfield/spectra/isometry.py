@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Int
 from meanfield import validation
 from meanfield.broadcasting import pointwise
 from meanfield.criticality import critical_line
-from meanfield.dual import QuadratureDual, tables_of
+from meanfield.dual import LinearPieces, QuadratureDual, tables_of
 from meanfield.fixedpoint import shared_scan
 from meanfield.layers import DenseLayer
 from meanfield.priors import NormalPrior, OrthogonalPrior
@@ -83,7 +83,7 @@ def isometry(activation, prior=None, depth=1, *, q0=1.0) -> Isometry:
     shape = jnp.broadcast_shapes(*(jnp.shape(x) for x in jax.tree.leaves((layer.prior, depth, q0))))
     large = functools.reduce(lambda n, m: n * m, shape, 1) >= _FEWEST_FOR_TABLE
     known = not validation.is_traced(leaves) and not layer.activation.traced and not layer.activation.params
-    if large and known and isinstance(layer.dual, QuadratureDual):
+    if large and known and not isinstance(layer.dual, LinearPieces):
         return _tabulated(layer, depth, q0)
     return pointwise(_isometry, layer, depth, q0, static=(layer.prior.s_1,))
 
@@ -128,7 +128,8 @@ def _tabulated(layer, depth, q0) -> Isometry:
     """Computes in double precision whatever JAX's default is, as phase diagrams do."""
     dtype = jnp.result_type(float, *jax.tree.leaves((layer.prior, depth, q0)))
     with jax.enable_x64(True):
-        dual = tables_of(layer.dual).one_variable_dual()
+        exact = not isinstance(layer.dual, QuadratureDual)
+        dual = layer.dual if exact else tables_of(layer.dual).one_variable_dual()
         scan = _scan(DenseLayer(layer.activation, layer.prior, dual))
         shared = dual, scan, _moments_of(layer)
         static = (layer.prior.s_1,)
@@ -190,8 +191,9 @@ def dynamical_isometry(activation, depth, bound=1.0, *, law=OrthogonalPrior, poi
     """Which critical (weight_var, bias_var) keep the spread of s^2 over ``depth`` layers within ``bound``.
 
     On the critical line E s^2 = 1 at any depth, and its points are explicit in q. As q grows
-    slopes spread: the line is followed from q = 0 to the first q at which sqrt(L (Var d^2/(E d^2)^2 - s_1)) is
-    ``bound``; ``points`` of it come back, evenly spaced in log q over four decades up to there.
+    slopes spread: the line is followed from q = 0 to the first q at which the spread,
+    sqrt(L (Var d^2/(E d^2)^2 - s_1)), is ``bound``. ``points`` of it come back, evenly spaced in
+    log q over four decades up to there.
 
     activation: as for ``fixed_point``. depth: L. bound: of the standard deviation of s^2 over its mean.
     law: ``OrthogonalPrior`` or ``NormalPrior``, whose spread is at least sqrt(L) at every q.
@@ -215,7 +217,11 @@ def dynamical_isometry(activation, depth, bound=1.0, *, law=OrthogonalPrior, poi
     status = jnp.where(largest == 0, Status.INVALID, line.status)
     blank = lambda x: jnp.where(largest == 0, jnp.nan, x)  # noqa: E731
     return IsometricLine(
-        *(blank(x) for x in (line.weight_var, line.bias_var, line.q, spread, line.chi_q)),
+        weight_var=blank(line.weight_var),
+        bias_var=blank(line.bias_var),
+        q=blank(line.q),
+        spread=blank(spread),
+        chi_q=blank(line.chi_q),
         status=status,
         largest_q=largest,
     )
@@ -235,9 +241,9 @@ def _largest_q(layer, depth, bound, s_1):
     x = jnp.linspace(jnp.log(low), jnp.log(high), count, dtype=depth.dtype)
 
     def excess(x):
-        return jnp.log(depth * (SlopeLaw.of(layer, jnp.exp(x)).relative_variance - s_1) + 1e-300**0.1) - 2 * (
-            jnp.log(bound)
-        )
+        return jnp.log(
+            depth * (SlopeLaw.of(layer, jnp.exp(x)).relative_variance - s_1) + jnp.finfo(x.dtype).tiny ** 0.5
+        ) - 2 * (jnp.log(bound))
 
     over = jax.lax.stop_gradient(jax.vmap(excess)(x)) > 0
     first = jnp.argmax(over)

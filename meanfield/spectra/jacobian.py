@@ -133,10 +133,7 @@ def _spectrum(layer, q0, depth, points, single, s_1) -> JacobianSpectrum:
     log_scale = jnp.log(layer.prior.weight_var) + law.log_scale
     zero = jnp.where(jnp.isneginf(log_scale), 1.0, law.zero)
     product = Product(law, depth, jnp.asarray(-s_1, q.dtype))
-    if single:
-        fields = one_orthogonal_layer(layer, law, at, points)
-    else:
-        fields = _many_layers(product, zero, points)
+    fields = one_orthogonal_layer(layer, law, at, points) if single else _many_layers(product, zero, points)
     top = depth * log_scale / 2
     for name in ("log_singular_value", "log_largest", "log_atom"):
         fields[name] = fields[name] + top

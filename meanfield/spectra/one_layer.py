@@ -46,14 +46,12 @@ def one_orthogonal_layer(layer, law, q, points) -> dict:
     low, high = jnp.minimum(ends[:-1], ends[1:]), jnp.maximum(ends[:-1], ends[1:])
     spread = jnp.where(jnp.isfinite(low), high - low, jnp.inf)
 
+    finite, divisor = jnp.isfinite(spread), jnp.where(spread > 0, spread, 1)
+
     def at(x):
         inside = (low < x) & (x <= high) & (spread > 0)
-        density = jnp.sum(
-            jnp.where(inside & jnp.isfinite(spread), cell / jnp.where(spread > 0, spread, 1), 0)
-        )
-        share = jnp.where(
-            jnp.isfinite(spread) & (spread > 0), (x - low) / jnp.where(spread > 0, spread, 1), 1
-        )
+        density = jnp.sum(jnp.where(inside & finite, cell / divisor, 0))
+        share = jnp.where(finite & (spread > 0), (x - low) / divisor, 1)
         below = jnp.where(high <= x, cell, jnp.where(inside, cell * jnp.clip(share, 0, 1), 0))
         return density, jnp.sum(below)
 
