@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 _HOMES = {
     "Activation": "activation",
     "NormalPrior": "priors",
+    "OrthogonalPrior": "priors",
     "AsymmetricPrior": "priors",
     "Beta": "special_weights",
     "DenseLayer": "layers",
@@ -42,6 +43,14 @@ _HOMES = {
     "DeadNodes": "dead_nodes",
     "born_dead_probability": "born_dead",
     "BornDead": "born_dead",
+    "jacobian_spectrum": "spectra.jacobian",
+    "JacobianSpectrum": "spectra.jacobian",
+    "lyapunov_spectrum": "spectra.lyapunov",
+    "LyapunovSpectrum": "spectra.lyapunov",
+    "isometry": "spectra.isometry",
+    "Isometry": "spectra.isometry",
+    "dynamical_isometry": "spectra.isometry",
+    "IsometricLine": "spectra.isometry",
     "QuadratureWarning": "dual",
     "tabulate": "tabulate",
 }
@@ -100,7 +109,16 @@ if TYPE_CHECKING:
     from meanfield.phase_diagrams import phase_diagram as phase_diagram
     from meanfield.priors import AsymmetricPrior as AsymmetricPrior
     from meanfield.priors import NormalPrior as NormalPrior
+    from meanfield.priors import OrthogonalPrior as OrthogonalPrior
     from meanfield.special_weights import Beta as Beta
+    from meanfield.spectra.isometry import IsometricLine as IsometricLine
+    from meanfield.spectra.isometry import Isometry as Isometry
+    from meanfield.spectra.isometry import dynamical_isometry as dynamical_isometry
+    from meanfield.spectra.isometry import isometry as isometry
+    from meanfield.spectra.jacobian import JacobianSpectrum as JacobianSpectrum
+    from meanfield.spectra.jacobian import jacobian_spectrum as jacobian_spectrum
+    from meanfield.spectra.lyapunov import LyapunovSpectrum as LyapunovSpectrum
+    from meanfield.spectra.lyapunov import lyapunov_spectrum as lyapunov_spectrum
     from meanfield.status import Phase as Phase
     from meanfield.status import Status as Status
     from meanfield.sweeps import Sweep as Sweep

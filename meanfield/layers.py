@@ -11,7 +11,7 @@ from meanfield.activation import Activation
 from meanfield.activations import as_activation
 from meanfield.dual import Dual, LinearPieces, QuadraticPieces, QuadratureDual, dual_of
 from meanfield.dual.tabulated_activation import TabulatedActivation
-from meanfield.priors import AsymmetricPrior, NormalPrior
+from meanfield.priors import AsymmetricPrior, NormalPrior, OrthogonalPrior
 
 
 @jax.tree_util.register_dataclass
@@ -40,12 +40,14 @@ class DenseLayer:
         activation = as_activation(activation)
         if isinstance(prior, AsymmetricPrior):
             raise TypeError(
-                "prior must be a meanfield.NormalPrior here: this needs Gaussian pre-activations, and those "
-                "of an AsymmetricPrior are not; use density_evolution, population_dynamics, propagate, "
-                "fixed_point or phase_diagram"
+                "prior must be a meanfield.NormalPrior or OrthogonalPrior here: this needs Gaussian "
+                "pre-activations, and those of an AsymmetricPrior are not; use density_evolution, "
+                "population_dynamics, propagate, fixed_point or phase_diagram"
             )
-        if not isinstance(prior, NormalPrior):
-            raise TypeError(f"prior must be a meanfield.NormalPrior or AsymmetricPrior, got {prior!r}")
+        if not isinstance(prior, NormalPrior | OrthogonalPrior):
+            raise TypeError(
+                f"prior must be a meanfield.NormalPrior, OrthogonalPrior or AsymmetricPrior, got {prior!r}"
+            )
         if isinstance(activation, TabulatedActivation):
             activation = activation.plain
         return cls(activation, prior, dual_of(activation))

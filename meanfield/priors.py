@@ -15,25 +15,17 @@ RAI_WEIGHT = Beta(2.0, 1.0)
 _PARAMETERS = ("weight_var", "bias_var", "anticorrelation")
 
 
-@dataclass(frozen=True, eq=False)
-class _CorrelatedRows:
-    """What priors with Gaussian weights, correlated within a row, have in common."""
+class _Prior:
+    """What all priors have in common: their parameters, and what they make of Gaussian signals."""
 
     weight_var: Any
-    bias_var: Any = 0.0
-    anticorrelation: Any = 0.0
+    bias_var: Any
+    parameters: ClassVar[tuple[str, ...]]
 
-    def __post_init__(self):
-        set_field = object.__setattr__
-        set_field(self, "weight_var", validation.real("weight_var", self.weight_var, low=0.0))
-        set_field(self, "bias_var", validation.real("bias_var", self.bias_var, low=0.0))
-        kappa = validation.real("anticorrelation", self.anticorrelation, high=1.0)
-        set_field(self, "anticorrelation", kappa)
-        validation.same_shape(
-            weight_var=self.weight_var, bias_var=self.bias_var, anticorrelation=self.anticorrelation
-        )
-
-    parameters: ClassVar[tuple[str, ...]] = _PARAMETERS
+    @property
+    def anticorrelation(self) -> Any:
+        """kappa; 0 unless a prior has it as a parameter."""
+        return 0.0
 
     def is_valid(self):
         """Where the parameters are inside their domain; works on traced values."""
@@ -43,7 +35,8 @@ class _CorrelatedRows:
 
     def harmless(self):
         """Parameters at which every solver converges, to stand in for invalid ones."""
-        return jax.tree.unflatten(jax.tree.structure(self), (0.5, 0.5, 0.0))
+        safe = {"weight_var": 0.5, "bias_var": 0.5, "anticorrelation": 0.0}
+        return jax.tree.unflatten(jax.tree.structure(self), [safe[name] for name in self.parameters])
 
     def propagate_moments(self, variance, mean_product):
         """Covariance of the Gaussian part of the next layer's pre-activations.
@@ -52,14 +45,6 @@ class _CorrelatedRows:
         and the product of their means.
         """
         return self.weight_var * (variance + (1 - self.anticorrelation) * mean_product) + self.bias_var
-
-    def _gaussian_kernel(self, key, shape, dtype):
-        """Rows of covariance weight_var/N (1 - anticorrelation/N), at O(1) a weight."""
-        fan_in = int(np.prod(shape[:-1]))
-        g = jax.random.normal(key, shape, dtype)
-        common = jnp.mean(g, axis=tuple(range(len(shape) - 1)), keepdims=True)
-        sigma, kappa = _scalar(self.weight_var) ** 0.5, _scalar(self.anticorrelation)
-        return sigma / fan_in**0.5 * (g - (1 - jnp.sqrt(1 - kappa)) * common)
 
     def bias_init(self):
         """An initializer ``(key, shape, dtype) -> bias`` as in ``jax.nn.initializers``."""
@@ -70,6 +55,31 @@ class _CorrelatedRows:
             return (sigma * jax.random.normal(key, shape, compute)).astype(dtype)
 
         return init
+
+
+@dataclass(frozen=True, eq=False)
+class _CorrelatedRows(_Prior):
+    """What priors with Gaussian weights, correlated within a row, have in common."""
+
+    weight_var: Any
+    bias_var: Any = 0.0
+    anticorrelation: Any = 0.0
+
+    def __post_init__(self):
+        _check_variances(self)
+        kappa = validation.real("anticorrelation", self.anticorrelation, high=1.0)
+        object.__setattr__(self, "anticorrelation", kappa)
+        validation.same_shape(**{name: getattr(self, name) for name in self.parameters})
+
+    parameters: ClassVar[tuple[str, ...]] = _PARAMETERS
+
+    def _gaussian_kernel(self, key, shape, dtype):
+        """Rows of covariance weight_var/N (1 - anticorrelation/N), at O(1) a weight."""
+        fan_in = int(np.prod(shape[:-1]))
+        g = jax.random.normal(key, shape, dtype)
+        common = jnp.mean(g, axis=tuple(range(len(shape) - 1)), keepdims=True)
+        sigma, kappa = _scalar(self.weight_var) ** 0.5, _scalar(self.anticorrelation)
+        return sigma / fan_in**0.5 * (g - (1 - jnp.sqrt(1 - kappa)) * common)
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,6 +101,9 @@ class NormalPrior(_CorrelatedRows):
     Source: D. Singh, thesis, IISER Pune 2021; Singh & Sreejith, arXiv:2103.12499.
     """
 
+    # The S-transform of W W^T is (1 + m)^s_1 / weight_var (THEORY section 11).
+    s_1: ClassVar[int] = -1
+
     def kernel_init(self):
         """An initializer ``(key, shape, dtype) -> kernel`` as in ``jax.nn.initializers``.
 
@@ -98,6 +111,59 @@ class NormalPrior(_CorrelatedRows):
         is exact and costs O(fan_in) a neuron. The parameters must be scalars.
         """
         return _initializer(self._gaussian_kernel, self)
+
+
+@dataclass(frozen=True, eq=False)
+class OrthogonalPrior(_Prior):
+    r"""Weights that are sigma_w times an orthogonal matrix, uniform under Haar measure.
+
+    weight_var: sigma_w^2 >= 0; a weight has variance weight_var / fan_in, as under
+        ``NormalPrior``. bias_var: sigma_b^2 >= 0, of Gaussian biases. Each is a number
+        or an array; they broadcast.
+
+    To leading order in the width signals follow the same maps as under independent
+    Gaussian weights (``anticorrelation`` is 0), so that ``fixed_point``, ``propagate`` and
+    all that rests on them take this prior too. What differs is the spectrum of the
+    Jacobian: W W^T is a multiple of the identity.
+
+    Raises TypeError or ValueError for what is out of range.
+
+    Source: Saxe, McClelland & Ganguli, arXiv:1312.6120; Pennington, Schoenholz &
+    Ganguli, arXiv:1711.04735.
+    """
+
+    weight_var: Any
+    bias_var: Any = 0.0
+
+    parameters: ClassVar[tuple[str, ...]] = ("weight_var", "bias_var")
+    s_1: ClassVar[int] = 0
+
+    def __post_init__(self):
+        _check_variances(self)
+        validation.same_shape(weight_var=self.weight_var, bias_var=self.bias_var)
+
+    def kernel_init(self):
+        """An initializer ``(key, shape, dtype) -> kernel`` as in ``jax.nn.initializers``.
+
+        The last two axes of the kernel are inputs and neurons. Where they differ in number
+        the shorter side's vectors are orthogonal, of a length that gives every weight the
+        variance weight_var / inputs. Axes before them are those of a convolution, whose
+        kernel is orthogonal at its centre and zero elsewhere: delta-orthogonal (Xiao et
+        al., arXiv:1806.05393). The parameters must be scalars.
+        """
+
+        def draw(key, shape, dtype):
+            *space, inputs, neurons = shape
+            g = jax.random.normal(key, (max(inputs, neurons), min(inputs, neurons)), dtype)
+            q, r = jnp.linalg.qr(g)
+            # Signs of the diagonal make the factorisation unique, and q uniform.
+            q = q * jnp.where(jnp.diagonal(r) < 0, -1, 1).astype(dtype)
+            q = q if inputs >= neurons else q.T * (neurons / inputs) ** 0.5
+            kernel = _scalar(self.weight_var) ** 0.5 * q
+            centre = tuple((n - 1) // 2 for n in space)
+            return jnp.zeros(shape, dtype).at[centre].set(kernel) if space else kernel
+
+        return _initializer(draw, self)
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,7 +241,7 @@ class AsymmetricPrior(_CorrelatedRows):
 
 
 def _initializer(draw, prior):
-    for name in _PARAMETERS:
+    for name in prior.parameters:
         _scalar(getattr(prior, name))
 
     def init(key, shape, dtype=jnp.float32):
@@ -184,6 +250,11 @@ def _initializer(draw, prior):
         return draw(key, shape, jnp.promote_types(dtype, jnp.float32)).astype(dtype)
 
     return init
+
+
+def _check_variances(prior) -> None:
+    for name in ("weight_var", "bias_var"):
+        object.__setattr__(prior, name, validation.real(name, getattr(prior, name), low=0.0))
 
 
 def _scalar(value):
@@ -198,16 +269,16 @@ def _unflatten(cls, special_weight, leaves):
     """Rebuild without validation: inside a transformation the leaves can be anything."""
     prior = cls.__new__(cls)
     static = {} if special_weight is None else {"special_weight": special_weight}
-    for name, value in (dict(zip(_PARAMETERS, leaves, strict=True)) | static).items():
+    for name, value in (dict(zip(cls.parameters, leaves, strict=True)) | static).items():
         object.__setattr__(prior, name, value)
     return prior
 
 
-for _cls in (NormalPrior, AsymmetricPrior):
+for _cls in (NormalPrior, OrthogonalPrior, AsymmetricPrior):
     jax.tree_util.register_pytree_with_keys(
         _cls,
         lambda p: (
-            tuple((jax.tree_util.GetAttrKey(name), getattr(p, name)) for name in _PARAMETERS),
+            tuple((jax.tree_util.GetAttrKey(name), getattr(p, name)) for name in p.parameters),
             getattr(p, "special_weight", None),
         ),
         functools.partial(_unflatten, _cls),

@@ -235,6 +235,14 @@ WRONG = {
     "unknown quantity": (("phase-diagram", "--quantity", "chi1"), "the nearest is 'chi_1'"),
     "no such directory": (("phase-diagram", "-o", "none/x"), "cannot write none/x.png: no such file"),
     "a directory": (("phase-diagram", "-o", "."), "--output must be a file's name, but . is a directory"),
+    "unknown weights": (
+        ("spectrum", "--weight-var", "1", "--weights", "x"),
+        "gaussian or orthogonal, got 'x'",
+    ),
+    "correlated orthogonal weights": (
+        ("spectrum", "--weight-var", "1", "--weights", "orthogonal", "--anticorrelation", "0.5"),
+        "--anticorrelation has no place beside",
+    ),
     "too long a name": (("phase-diagram", "-o", "x" * 300), r"cannot write x+(\.png)?: file name too long"),
 }
 
@@ -440,6 +448,17 @@ def test_compare_prints_deviations_and_writes_picture_and_values(call, here):
 
 
 @pytest.mark.slow
+def test_spectrum_prints_edge_and_exponents_and_writes_picture_and_values(call, here):
+    arguments = ("--weight-var", "2", "--bias-var", "0.1", "--depth", "3", "-a", "relu", "-o", "x")
+    code, out, err = call("spectrum", *arguments, "--networks", "1", "--width", "12")
+    assert (code, err) == (0, "") and files(here) == ["x.npz", "x.png"]
+    assert re.search(r"fraction of zeros\s+0.5\n", out) and re.search(r"quantile 0.25\s+-inf", out)
+    with np.load(here / "x.npz") as saved:
+        assert saved["measured"].shape == (1, 12)
+        total = saved["mass"].sum() + saved["zero"] + saved["atom"]
+        assert total == pytest.approx(1, abs=1e-6)
+
+
 def test_train_prints_a_row_for_every_initialisation_and_resumes(call, here):
     sizes = ("--width", "8", "--depth", "2", "--steps", "20", "--evaluations", "4", "--seeds", "3")
     tuning = ("--tuning-seeds", "2", "--learning-rates", "0.01,0.1")

@@ -17,6 +17,7 @@ import typer
 from meanfield import __version__
 from meanfield.cli import about as about
 from meanfield.cli import empirical as empirical
+from meanfield.cli import spectra as spectra
 from meanfield.cli import sweep as sweep
 
 # isort: off (importing registers the commands, and help lists them in this order)

@@ -197,6 +197,35 @@ _COMPARED = {
 }
 
 
+def print_spectrum(spectrum, lyapunov) -> None:
+    """What one number says of a Jacobian's singular values, and quantiles of the exponents."""
+    import math
+
+    import numpy as np
+
+    from meanfield.status import Status
+
+    table = new_table()
+    rows = {
+        "q*": spectrum.q,
+        "log of the largest singular value": spectrum.log_largest,
+        "log of the mean square": spectrum.log_mean,
+        "standard deviation of squares / mean": math.sqrt(max(float(spectrum.relative_variance), 0.0)),
+        "fraction of zeros": spectrum.zero,
+        "fraction at one value": spectrum.atom,
+        "top Lyapunov exponent": lyapunov.top[0],
+    }
+    for label, value in rows.items():
+        table.add_row(label, f"{float(value):.10g}")
+    for level in (0.05, 0.25, 0.5, 0.75, 0.95):
+        value = np.interp(level, lyapunov.t, lyapunov.exponent) if level > lyapunov.silent[0] else -np.inf
+        table.add_row(f"Lyapunov exponent, quantile {level:g}", f"{value:.6g}")
+    status = Status(int(spectrum.status))
+    table.add_row("status", _word(status))
+    print_table(table)
+    print(f"{_word(status)}: {status.message}")
+
+
 def print_study(study: "TrainingStudy") -> None:
     """One initialisation a row."""
     verdicts = study.verdicts()

@@ -16,6 +16,14 @@ _HOMES = {
     "LayerStatistics": "ensembles",
     "compare": "comparison",
     "Comparison": "comparison",
+    "measure_singular_values": "spectra",
+    "measure_lyapunov_spectrum": "spectra",
+    "MeasuredSpectrum": "spectra",
+    "compare_spectra": "spectra",
+    "SpectrumComparison": "spectra",
+    "jacobian_factors": "spectra",
+    "log_singular_values": "spectra",
+    "leading_singular_values": "spectra",
     "initialization": "initializations",
     "Initialization": "initializations",
     "task": "tasks",
@@ -65,6 +73,14 @@ if TYPE_CHECKING:
     from meanfield.empirical.initializations import initialization as initialization
     from meanfield.empirical.models import Convolutional as Convolutional
     from meanfield.empirical.models import FullyConnected as FullyConnected
+    from meanfield.empirical.spectra import MeasuredSpectrum as MeasuredSpectrum
+    from meanfield.empirical.spectra import SpectrumComparison as SpectrumComparison
+    from meanfield.empirical.spectra import compare_spectra as compare_spectra
+    from meanfield.empirical.spectra import jacobian_factors as jacobian_factors
+    from meanfield.empirical.spectra import leading_singular_values as leading_singular_values
+    from meanfield.empirical.spectra import log_singular_values as log_singular_values
+    from meanfield.empirical.spectra import measure_lyapunov_spectrum as measure_lyapunov_spectrum
+    from meanfield.empirical.spectra import measure_singular_values as measure_singular_values
     from meanfield.empirical.studies import TrainingStudy as TrainingStudy
     from meanfield.empirical.studies import compare_initializations as compare_initializations
     from meanfield.empirical.tasks import Examples as Examples

@@ -213,7 +213,7 @@ def _compared(narrow, wide, theory, start) -> Comparison:
             expected = _finite(to_scale(theory.values[name]))
             error = theory.errors[name]
             expected_error = error / theory.values[name] if name in LOGARITHMIC else error
-        test = _Extrapolation(samples[0], samples[1], expected, expected_error)
+        test = Extrapolation(samples[0], samples[1], expected, expected_error)
         known = np.isfinite(expected) & np.isfinite(test.limit) & (test.limit_error > _ROUNDING)
         if name == "one_minus_c":
             known &= theory.values[name] > _RESOLVED
@@ -224,7 +224,7 @@ def _compared(narrow, wide, theory, start) -> Comparison:
         results["bias_error"][name] = blank(2 * np.sqrt(sum(test.variances)), np.nan)
         results["deviation"][name] = blank(test.deviation, np.nan)
         kept.append(test.at(known))
-    return Comparison(narrow, wide, theory, start, p_value=_p_value(kept), **results)
+    return Comparison(narrow, wide, theory, start, p_value=p_value_of(kept), **results)
 
 
 _ROUNDING = 1e-6  # of a quantity without fluctuations, such as the growth of a linear network
@@ -234,7 +234,7 @@ def _finite(values):
     return np.where(np.isfinite(values), values, np.nan)
 
 
-class _Extrapolation:
+class Extrapolation:
     """Samples at widths N and 2 N, shape (networks, layers); the limit 2 wide - narrow."""
 
     def __init__(self, narrow, wide, expected, expected_error):
@@ -250,12 +250,12 @@ class _Extrapolation:
         with np.errstate(divide="ignore", invalid="ignore"):
             return (self.limit - self.expected) / np.hypot(self.limit_error, self.expected_error)
 
-    def at(self, layers) -> "_Extrapolation":
+    def at(self, layers) -> "Extrapolation":
         narrow, wide = (x[:, layers] for x in self.samples)
-        return _Extrapolation(narrow, wide, self.expected[layers], self.expected_error[layers])
+        return Extrapolation(narrow, wide, self.expected[layers], self.expected_error[layers])
 
 
-def _p_value(tests: list[_Extrapolation]) -> float:
+def p_value_of(tests: list[Extrapolation]) -> float:
     """Of the mean square deviation, under random signs of each network's residuals."""
     deviations = np.concatenate([t.deviation for t in tests])
     if deviations.size == 0:

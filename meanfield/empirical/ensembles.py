@@ -16,7 +16,7 @@ from meanfield.activation import Activation
 from meanfield.activations import as_activation
 from meanfield.empirical.layers import with_weights, without_weights
 from meanfield.empirical.models import FullyConnected, initializers
-from meanfield.priors import AsymmetricPrior, NormalPrior
+from meanfield.priors import AsymmetricPrior, NormalPrior, OrthogonalPrior
 from meanfield.progress import progress_bar
 
 METHODS = {"weights": with_weights, "weightless": without_weights}
@@ -143,6 +143,8 @@ def measure(
         raise ValueError(f"tangents must be at most the width, {width}, got {tangents}")
     if method not in METHODS:
         raise ValueError(f"method must be 'weights' or 'weightless', got {method!r}")
+    if method == "weightless" and isinstance(prior, OrthogonalPrior):
+        raise ValueError("method must be 'weights' for an OrthogonalPrior: its neurons are not independent")
     if gradients and method == "weightless":
         raise ValueError("gradients need weights: method must be 'weights' where gradients is true")
     inputs = _inputs(q0, q0 if q2 is None else q2, c0, n_inputs)
@@ -189,8 +191,10 @@ def signals(q0=1.0, c0=0.5, n_inputs=2, q2=None) -> Float[Array, "inputs inputs"
 
 
 def _check_prior(prior) -> None:
-    if not isinstance(prior, NormalPrior | AsymmetricPrior):
-        raise TypeError(f"prior must be a meanfield.NormalPrior or AsymmetricPrior, got {prior!r}")
+    if not isinstance(prior, NormalPrior | OrthogonalPrior | AsymmetricPrior):
+        raise TypeError(
+            f"prior must be a meanfield.NormalPrior, OrthogonalPrior or AsymmetricPrior, got {prior!r}"
+        )
     prior.kernel_init()  # raises for parameters that are not scalars
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from jax.nn import initializers as standard
 
-from meanfield.priors import AsymmetricPrior, NormalPrior
+from meanfield.priors import AsymmetricPrior, NormalPrior, OrthogonalPrior
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def initialization(name) -> Initialization:
     """
     if isinstance(name, Initialization):
         return name
-    if isinstance(name, NormalPrior | AsymmetricPrior):
+    if isinstance(name, NormalPrior | OrthogonalPrior | AsymmetricPrior):
         return Initialization(repr(name), name.kernel_init(), name.bias_init())
     if not isinstance(name, str):
         raise TypeError(f"initialization must be a name or a prior, got {name!r}")

@@ -9,4 +9,6 @@ from meanfield.plotting.phase_diagrams import STATUS_COLOURS as STATUS_COLOURS
 from meanfield.plotting.phase_diagrams import checked_quantity as checked_quantity
 from meanfield.plotting.phase_diagrams import plot_phase_diagram as plot_phase_diagram
 from meanfield.plotting.phase_diagrams import write_picture as write_picture
+from meanfield.plotting.spectra import plot_lyapunov_spectrum as plot_lyapunov_spectrum
+from meanfield.plotting.spectra import plot_spectrum as plot_spectrum
 from meanfield.plotting.training import plot_training_study as plot_training_study

@@ -1,0 +1,87 @@
+"""The command ``spectrum``."""
+
+from typing import Annotated
+
+import typer
+
+from meanfield.cli.app import app
+from meanfield.cli.options import (
+    Q0,
+    ActivationName,
+    Anticorrelation,
+    BiasVar,
+    Output,
+    WeightVar,
+    number,
+    output_paths,
+)
+from meanfield.cli.tables import print_spectrum
+
+
+@app.command("spectrum")
+def _spectrum(
+    weight_var: WeightVar,
+    activation: ActivationName = "tanh",
+    bias_var: BiasVar = "0",
+    anticorrelation: Anticorrelation = "0",
+    weights: Annotated[str, typer.Option(metavar="LAW", help="gaussian or orthogonal.")] = "gaussian",
+    depth: Annotated[int, typer.Option(metavar="NUMBER", help="Number of layers.")] = 8,
+    quantity: Annotated[
+        str, typer.Option(metavar="NAME", help="What the picture shows: jacobian or lyapunov.")
+    ] = "jacobian",
+    networks: Annotated[
+        int, typer.Option(metavar="NUMBER", help="Real networks to measure beside the theory.")
+    ] = 0,
+    width: Annotated[int, typer.Option(metavar="NUMBER", help="Neurons in a layer of theirs.")] = 256,
+    q0: Q0 = "1",
+    output: Output = None,
+) -> None:
+    """Singular values of the Jacobian, and all Lyapunov exponents: a picture (PNG) and values (NPZ).
+
+    \b
+    Example:
+      meanfield spectrum -a tanh --weight-var 1.8 --bias-var 0.05 --depth 8 --weights orthogonal --networks 2
+    """
+    given = {"weight_var": weight_var, "bias_var": bias_var, "anticorrelation": anticorrelation}
+    parameters = {name: number(name, text) for name, text in given.items()}
+    start = number("q0", q0)
+    if weights not in ("gaussian", "orthogonal"):
+        raise ValueError(f"--weights must be gaussian or orthogonal, got {weights!r}")
+    if quantity not in ("jacobian", "lyapunov"):
+        raise ValueError(f"--quantity must be jacobian or lyapunov, got {quantity!r}")
+    if networks < 0:
+        raise ValueError(f"--networks must be at least 0, got {networks}")
+    if weights == "orthogonal" and parameters.pop("anticorrelation") != 0:
+        raise ValueError("--anticorrelation has no place beside --weights orthogonal")
+
+    import jax
+    import numpy as np
+
+    from meanfield.activations import as_activation
+    from meanfield.files import save_npz, written_whole
+    from meanfield.plotting import written_png
+    from meanfield.priors import NormalPrior, OrthogonalPrior
+    from meanfield.spectra.jacobian import jacobian_spectrum
+    from meanfield.spectra.lyapunov import lyapunov_spectrum
+
+    phi = as_activation(activation)
+    prior = (OrthogonalPrior if weights == "orthogonal" else NormalPrior)(**parameters)
+    picture, data = output_paths(output, f"spectrum_{phi!r}_{weights}_depth_{depth}")
+    with jax.enable_x64(True):
+        spectrum = jacobian_spectrum(phi, prior, depth, q0=start)
+        lyapunov = lyapunov_spectrum(phi, prior, np.linspace(0, 1, 401), q0=start)
+    spectrum, lyapunov = jax.device_get((spectrum, lyapunov))
+    columns = {name: np.asarray(value) for name, value in vars(spectrum).items()}
+    columns |= {f"lyapunov_{name}": np.asarray(value) for name, value in vars(lyapunov).items()}
+    measured = None
+    if networks:
+        from meanfield.empirical.spectra import measure_lyapunov_spectrum, measure_singular_values
+
+        measure = measure_singular_values if quantity == "jacobian" else measure_lyapunov_spectrum
+        measured = measure(phi, prior, width=width, depth=depth, networks=networks)
+        columns["measured"] = measured.log_values
+    save_npz(data, columns)
+    drawn = spectrum if quantity == "jacobian" else lyapunov
+    written_whole(picture, lambda file: written_png(lambda: drawn.plot(measured), file))
+    print_spectrum(spectrum, lyapunov)
+    print(f"Picture: {picture}\nValues:  {data}")

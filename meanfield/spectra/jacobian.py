@@ -1,0 +1,270 @@
+r"""Singular values of the input-output Jacobian of a deep network of infinite width.
+
+J = W^L D^L ... W^1 D^1 at the stationary variance q*, with D = diag(phi'(h)). The
+anti-correlation of weights is of rank one a layer: it enters through q* and moves no bulk
+(for negative ``anticorrelation`` one singular value lies outside, THEORY section 5).
+"""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from meanfield import validation
+from meanfield.broadcasting import pointwise
+from meanfield.layers import DenseLayer
+from meanfield.spectra.one_layer import one_orthogonal_layer
+from meanfield.spectra.panels import panel_rule
+from meanfield.spectra.resolvent import Product
+from meanfield.spectra.slopes import stationary_slopes
+from meanfield.status import Status
+
+_COARSE = 256
+_REFINEMENTS = 2
+_EVENLY = 0.3  # share of nodes that are spread evenly
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, eq=False)
+class JacobianSpectrum:
+    r"""The law of the singular values s of a depth-L Jacobian; arrays of shape (..., points) or (...).
+
+    Deep networks spread over hundreds of decades: everything is told in natural logarithms.
+
+    log_singular_value: nodes, log s, ascending, denser towards the edges. density: of log s
+        there. mass: probability that each node stands for, so that sums of mass times a
+        function are expectations; with zero and atom they add up to 1. cdf: probability of
+        values up to the node, zero included, from a formula of its own.
+    zero: probability of s = 0. atom: of one s > 0, at log_atom (orthogonal weights,
+        where phi is straight so often that some directions meet nothing else in any layer).
+    log_largest: log of the largest singular value; infinite where slopes are unbounded.
+    log_mean: log E s^2 = L log chi_perp. relative_variance: of s^2, Var s^2/(E s^2)^2 =
+        L (mu_2/mu_1^2 - 1 - s_1).
+    q: variance q* at which slopes are taken. status: integers of ``Status``; at an
+        unbounded or vanishing variance the numbers are those of its limit. INACCURATE where
+        the masses miss 1 by more than 1e-6 (1e-3 in single precision).
+
+    Source: THEORY section 11; Pennington, Schoenholz & Ganguli, arXiv:1802.09979.
+    """
+
+    log_singular_value: Float[Array, "... points"]
+    density: Float[Array, "... points"]
+    mass: Float[Array, "... points"]
+    cdf: Float[Array, "... points"]
+    zero: Float[Array, "..."]
+    atom: Float[Array, "..."]
+    log_atom: Float[Array, "..."]
+    log_largest: Float[Array, "..."]
+    log_mean: Float[Array, "..."]
+    relative_variance: Float[Array, "..."]
+    q: Float[Array, "..."]
+    status: Int[Array, "..."]
+
+    @property
+    def singular_value(self) -> Float[Array, "... points"]:
+        """s at the nodes; 0 where that underflows."""
+        return jnp.exp(self.log_singular_value)
+
+    @property
+    def singular_value_density(self) -> Float[Array, "... points"]:
+        """Density of s itself at the nodes."""
+        return self.density * jnp.exp(-self.log_singular_value)
+
+    @property
+    def squared_density(self) -> Float[Array, "... points"]:
+        """Density of s^2 at the nodes s^2."""
+        return self.density / 2 * jnp.exp(-2 * self.log_singular_value)
+
+    @property
+    def mean(self) -> Float[Array, "..."]:
+        """E s^2 = chi_perp^L."""
+        return jnp.exp(self.log_mean)
+
+    @property
+    def variance(self) -> Float[Array, "..."]:
+        """Var s^2."""
+        return jnp.exp(2 * self.log_mean) * self.relative_variance
+
+    @property
+    def total(self) -> Float[Array, "..."]:
+        """Probability that nodes and atoms hold; 1 up to the error of the integral."""
+        return jnp.sum(self.mass, axis=-1) + self.zero + self.atom
+
+    def relative_moment(self, order: int) -> Float[Array, "..."]:
+        """E s^(2 order)/(E s^2)^order, from the nodes."""
+        power = lambda log_s: jnp.exp(order * (2 * log_s - self.log_mean[..., None]))  # noqa: E731
+        moment = jnp.sum(self.mass * power(self.log_singular_value), axis=-1)
+        some = self.atom > 0
+        at_atom = power(jnp.where(some, self.log_atom, 0.0)[..., None])[..., 0]
+        return moment + jnp.where(some, self.atom * at_atom, 0.0)
+
+    def plot(self, measured=None):
+        """Draw it, over measured singular values if given; see ``plotting.plot_spectrum``."""
+        from meanfield.plotting import plot_spectrum
+
+        return plot_spectrum(self, measured)
+
+
+def jacobian_spectrum(activation, prior=None, depth=1, *, points=1000, q0=1.0) -> JacobianSpectrum:
+    """The singular values of the Jacobian of ``depth`` layers at q*, at infinite width.
+
+    activation, prior: as for ``fixed_point``; a ``NormalPrior`` or an ``OrthogonalPrior``, whose
+        leaves broadcast with q0, the variance to start from.
+    depth: number of layers L, from 1 to 10^4 and beyond. points: of the density.
+
+    No step size, no starting guess and no branch is chosen anywhere (see
+    ``spectra.resolvent``), so that no depth is special. Works under jit, vmap and
+    grad, in float32 and float64. Raises TypeError or ValueError.
+    """
+    layer = DenseLayer.of(activation, prior)
+    depth = validation.count("depth", depth)
+    points = validation.count("points", points, low=64)
+    q0 = validation.real("q0", q0, low=0.0)
+    single = depth == 1 and layer.prior.s_1 == 0
+    static = (points, single, layer.prior.s_1)
+    return pointwise(_spectrum, layer, q0, float(depth), static=static, at_once=4)
+
+
+def _spectrum(layer, q0, depth, points, single, s_1) -> JacobianSpectrum:
+    valid = layer.is_valid() & jnp.isfinite(q0) & (q0 >= 0)
+    layer = layer.guarded(valid)
+    q, at, law, status = stationary_slopes(layer, jnp.where(valid, q0, 1.0))
+    log_scale = jnp.log(layer.prior.weight_var) + law.log_scale
+    zero = jnp.where(jnp.isneginf(log_scale), 1.0, law.zero)
+    product = Product(law, depth, jnp.asarray(-s_1, q.dtype))
+    fields = one_orthogonal_layer(layer, law, at, points) if single else _many_layers(product, zero, points)
+    top = depth * log_scale / 2
+    for name in ("log_singular_value", "log_largest", "log_atom"):
+        fields[name] = fields[name] + top
+    fields["mass"] = jnp.where(jnp.isneginf(log_scale), 0.0, fields["mass"])
+    spread = law.relative_variance - s_1
+    result = JacobianSpectrum(
+        **fields,
+        zero=zero,
+        log_mean=depth * (jnp.log(layer.prior.weight_var) + law.log_mean),
+        relative_variance=depth * spread,
+        q=q,
+        status=status,
+    )
+    accurate = jnp.abs(result.total - 1) <= (1e-6 if jnp.finfo(q.dtype).bits >= 64 else 1e-3)
+    usable = (status == Status.CONVERGED) | (status == Status.UNSTABLE) | (status == Status.MARGINAL)
+    status = jnp.where(usable & ~accurate, Status.INACCURATE, status)
+    result = jax.tree.map(lambda x: jnp.where(valid, x, jnp.nan), result)
+    status = jnp.where(valid, status, Status.INVALID).astype(jnp.int32)
+    return JacobianSpectrum(**{**vars(result), "status": status})
+
+
+def _many_layers(product: Product, zero, points) -> dict:
+    """Nodes along the curve: Gauss-Legendre panels, narrow where the curve bends or the density varies.
+
+    The variable is a phase in which square-root edges at both ends are smooth.
+    """
+    frozen = jax.lax.stop_gradient(product)
+    begin = top_edge(product)
+    low = jax.lax.stop_gradient(begin)
+    high = _end(frozen, low, zero)
+    panel, within, weight = panel_rule(points)
+    breaks = _breaks(frozen, low, high, int(panel[-1]) + 1)
+    width = jnp.diff(breaks)[panel]
+    phase = breaks[panel] + width * within
+    s = low + (high - low) * jnp.sin(phase / 2) ** 2
+    step = (high - low) * jnp.sin(phase) / 2 * width * weight
+    curve = product.at(s, product.half_angle(s))
+    atom, log_atom = top_atom(product)
+    edge = product.real_log(begin)
+    largest = jnp.where(atom > 0, 0.0, edge)
+    return dict(
+        log_singular_value=curve.log_x[::-1] / 2,
+        density=2 * curve.density[::-1],
+        mass=(curve.density * curve.stretch * step)[::-1],
+        cdf=1 - curve.survival[::-1],
+        atom=atom,
+        log_atom=log_atom,
+        log_largest=jnp.where(product.slopes.unbounded, jnp.inf, largest / 2),
+    )
+
+
+def _breaks(product: Product, low, high, panels: int):
+    """Phases between which the curve of (s, theta, log density) has parts of equal length."""
+    phase = jnp.linspace(0.0, jnp.pi, _COARSE + 2, dtype=low.dtype)[1:-1]
+    inner = jnp.linspace(0.0, 1.0, panels + 1, dtype=low.dtype)
+    for _ in range(_REFINEMENTS):
+        s = low + (high - low) * jnp.sin(phase / 2) ** 2
+        curve = product.at(s, product.half_angle(s))
+        tiny = jnp.finfo(s.dtype).tiny
+        coordinates = (s, curve.theta, jnp.log(jnp.maximum(curve.density, tiny)) / 2)
+        length = sum(jnp.diff(c) ** 2 for c in coordinates) ** 0.5
+        length = jnp.minimum(length, 2.0)  # what lies outside the spectrum needs no nodes
+        length = length / jnp.sum(length) + _EVENLY * jnp.diff(phase) / jnp.pi
+        position = jnp.concatenate([jnp.zeros(1, s.dtype), jnp.cumsum(length)])
+        position = position / position[-1]
+        phases = jnp.concatenate([jnp.zeros(1, s.dtype), phase[1:-1], jnp.full(1, jnp.pi, s.dtype)])
+        breaks = jnp.interp(inner, position, phases)
+        phase = jnp.interp(jnp.linspace(0.0, 1.0, _COARSE + 2, dtype=s.dtype)[1:-1], position, phases)
+    return breaks
+
+
+def top_atom(product: Product):
+    """(probability, log) of the value that directions have which meet the largest slope in every layer.
+
+    Projections on random subspaces of dimension p have 1 - L (1 - p) in common.
+    """
+    law = product.slopes
+    shared = 1 - product.depth * (1 - law.top)
+    some = (product.exponent == 0) & (shared > 16 * jnp.finfo(shared.dtype).eps)
+    return jnp.where(some, shared, 0.0), jnp.where(some, 0.0, -jnp.inf)
+
+
+def top_edge(product: Product):
+    """s at the largest value of the continuous spectrum: where real y leaves off to be a solution.
+
+    Differentiable. Below s = 0 unless an atom lies there, which leaves the real axis free beyond it.
+    """
+    law = product.slopes
+    some = top_atom(product)[0] > 0
+    second = jnp.max(jnp.where((law.square < 1) & (law.square > 0), law.square, 0.0))
+    ceiling = jnp.where(second > 0, -jnp.log(jnp.where(second > 0, second, 1.0)), product.longest)
+    floor = jnp.where(some, 0.0, -jnp.log(2 * product.depth + 1))
+    slope = lambda s: product.real_slope(s, some)  # noqa: E731
+    return _crossing(slope, floor, jnp.where(some, ceiling, 0.0), rising=True)
+
+
+def _end(product: Product, begin, zero):
+    """s beyond which next to nothing is left: the lower edge, if there is one, or a far quantile."""
+    law = product.slopes
+    negligible = 1e-9 if jnp.finfo(begin.dtype).bits >= 64 else 1e-5
+    steps = jnp.geomspace(0.05, product.longest, 48).astype(begin.dtype)
+    left = 1 - zero - product.at(begin + steps, product.half_angle(begin + steps)).survival
+    end = begin + steps[jnp.argmax(left < negligible)]
+    end = jnp.where(jnp.any(left < negligible), end, begin + product.longest)
+    # Slopes bounded away from 0 under orthogonal weights: the mirror image of the top edge.
+    least = jnp.min(jnp.where(law.square > 0, law.square, jnp.inf))
+    floor = -jnp.log(least)
+    floor = jnp.where((zero == 0) & (floor < product.longest / 2), floor, product.longest / 2)
+    edge = _crossing(product.real_slope, floor, floor + jnp.log(2 * product.depth + 1), rising=False)
+    bounded = (product.exponent == 0) & (zero == 0) & (edge > begin)
+    return jnp.where(bounded, jnp.minimum(end, edge), end)
+
+
+def _crossing(fn, low, high, *, rising):
+    """Where fn passes 0 between low and high, by bisection; differentiable."""
+
+    def solve(f, start):
+        def step(_, ends):
+            low, high = ends
+            middle = (low + high) / 2
+            beyond = (f(middle) > 0) == rising
+            return jnp.where(beyond, low, middle), jnp.where(beyond, middle, high)
+
+        low_, high_ = jax.lax.fori_loop(
+            0, 64, step, (jax.lax.stop_gradient(low), jax.lax.stop_gradient(high))
+        )
+        # The side outside the spectrum, where fn is a number.
+        return low_ if rising else high_
+
+    return jax.lax.custom_root(fn, low, solve, lambda g, y: y / _nonzero(g(jnp.ones_like(y))))
+
+
+def _nonzero(x):
+    return jnp.where(x == 0, 1.0, x)

@@ -1,0 +1,136 @@
+r"""The whole Lyapunov spectrum of an infinitely deep and wide network, as a formula.
+
+With y < 0 solving psi(y) = t - 1, u and v as in ``spectra.resolvent``,
+
+    lambda(t) = 1/2 log[sigma_w^2 u / t^(1-e)],    v = E 1/(1 - y d^2) = t,
+
+e = 1 for Gaussian and 0 for orthogonal weights: the exponent below which a fraction t of
+all directions lies. At t = 1 it is 1/2 log chi_perp. Source: THEORY section 11.
+"""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from meanfield import validation
+from meanfield.broadcasting import pointwise
+from meanfield.layers import DenseLayer
+from meanfield.spectra.slopes import stationary_slopes
+from meanfield.status import Status
+
+_STEPS = 60
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, eq=False)
+class LyapunovSpectrum:
+    """Quantiles of the Lyapunov exponents, rates per layer; all leaves of one shape.
+
+    exponent: lambda(t); -inf for t up to ``silent``. density: of exponents at lambda(t), infinite
+        where all are equal. silent: fraction of exponents that are -inf, P(phi' = 0).
+    top: the largest one, log(chi_perp)/2, exactly. t: the fraction of exponents below.
+    q: variance q* at which slopes are taken. status: integers of ``Status``; at an
+        unbounded or vanishing variance the numbers are those of its limit.
+    """
+
+    exponent: Float[Array, "..."]
+    density: Float[Array, "..."]
+    silent: Float[Array, "..."]
+    top: Float[Array, "..."]
+    t: Float[Array, "..."]
+    q: Float[Array, "..."]
+    status: Int[Array, "..."]
+
+    def plot(self, measured=None):
+        """Draw it, over measured exponents if given; see ``plotting.plot_lyapunov_spectrum``."""
+        from meanfield.plotting import plot_lyapunov_spectrum
+
+        return plot_lyapunov_spectrum(self, measured)
+
+
+def lyapunov_spectrum(activation, prior=None, t=1.0, *, q0=1.0) -> LyapunovSpectrum:
+    """All Lyapunov exponents of the random network at q*, by their quantile t in [0, 1].
+
+    activation, prior: as for ``fixed_point``; a ``NormalPrior`` or an ``OrthogonalPrior``. t and q0, the
+        variance to start from, broadcast with its leaves.
+
+    Depth after width: in networks of finite width directions that meet phi' = 0 add up with
+    depth, and more exponents than ``silent`` are -inf. Works under jit, vmap and grad, in
+    float32 and float64. Raises TypeError or ValueError. Source: THEORY section 11.
+    """
+    layer = DenseLayer.of(activation, prior)
+    t = validation.real("t", t, low=0.0, high=1.0)
+    q0 = validation.real("q0", q0, low=0.0)
+    return pointwise(_spectrum, layer, t, q0, static=(layer.prior.s_1,))
+
+
+def _spectrum(layer, t, q0, s_1) -> LyapunovSpectrum:
+    valid = layer.is_valid() & jnp.isfinite(q0) & (q0 >= 0) & (t >= 0) & (t <= 1)
+    layer = layer.guarded(valid)
+    q, _, law, status = stationary_slopes(layer, jnp.where(valid, q0, 1.0))
+    log_scale = jnp.log(layer.prior.weight_var) + law.log_scale
+    silent = jnp.where(jnp.isneginf(log_scale), 1.0, law.zero)
+    loud = t > silent
+    s = _solve(law, jnp.where(loud & (t < 1), t, (1 + law.zero) / 2))
+    k = jnp.where(t == 1, 1.0, 1 / (1 + jnp.exp(s) * law.square))
+    v, u = jnp.sum(law.weight * k), jnp.sum(law.weight * law.square * k)
+    first, second = (jnp.sum(law.weight * law.square**n * k**2) for n in (1, 2))
+    if s_1 == 0:
+        total = jnp.sum(law.weight * k**2)
+        centre = first / total
+        slope = total * jnp.sum(law.weight * (law.square - centre) ** 2 * k**2) / (u * v * first) / 2
+        ratio = u / v
+    else:
+        slope, ratio = second / (u * first) / 2, u
+    exponent = (log_scale + jnp.log(ratio)) / 2
+    density = jnp.where(slope > 0, 1 / jnp.where(slope > 0, slope, 1.0), jnp.inf)
+    result = LyapunovSpectrum(
+        exponent=jnp.where(loud, exponent, -jnp.inf),
+        density=jnp.where(loud, density, 0.0),
+        silent=silent,
+        top=(jnp.log(layer.prior.weight_var) + law.log_mean) / 2,
+        t=t,
+        q=q,
+        status=status,
+    )
+    result = jax.tree.map(lambda x: jnp.where(valid, x, jnp.nan), result)
+    status = jnp.where(valid, status, Status.INVALID).astype(jnp.int32)
+    return LyapunovSpectrum(**{**vars(result), "status": status})
+
+
+def _solve(law, t):
+    """log(-y) with E 1/(1 - y d^2) = t, for P(d = 0) < t < 1.
+
+    As odds: (1 - v)/(v - P(d = 0)) is -y itself for a linear network, and its logarithm a
+    nearly straight function of log(-y) for every other.
+    """
+    longest = 600.0 if jnp.finfo(t.dtype).bits >= 64 else 80.0
+    some = law.square > 0
+
+    def gap(s):
+        a = jnp.exp(s) * law.square
+        gone = jnp.sum(law.weight * a / (1 + a))
+        kept = jnp.sum(jnp.where(some, law.weight / (1 + a), 0.0))
+        return jnp.log(gone / kept) - jnp.log((1 - t) / (t - law.zero))
+
+    def solve(gap, start):
+        def step(state):
+            s, low, high, _, count = state
+            value, slope = jax.jvp(gap, (s,), (jnp.ones_like(s),))
+            low, high = jnp.where(value < 0, s, low), jnp.where(value < 0, high, s)
+            new = s - value / jnp.where(slope == 0, 1.0, slope)
+            new = jnp.where((new > low) & (new < high) & (count % 4 < 3), new, (low + high) / 2)
+            done = jnp.abs(value) <= 4 * jnp.finfo(s.dtype).eps
+            return jnp.where(done, s, new), low, high, jnp.where(done, 0.0, jnp.abs(new - s)), count + 1
+
+        def unfinished(state):
+            tolerance = 4 * jnp.finfo(t.dtype).eps * jnp.maximum(1.0, jnp.abs(state[0]))
+            return (state[3] > tolerance) & (state[4] < _STEPS)
+
+        ends = jnp.full_like(start, -longest), jnp.full_like(start, longest)
+        return jax.lax.while_loop(unfinished, step, (start, *ends, jnp.full_like(start, jnp.inf), 0))[0]
+
+    start = jax.lax.stop_gradient(jnp.log((1 - t) / (t - law.zero)))
+    return jax.lax.custom_root(gap, start, solve, lambda g, y: y / g(jnp.ones_like(y)))

@@ -1,0 +1,140 @@
+r"""The law of an activation's squared slopes, d^2 = phi'(sqrt(q) z)^2 with z standard normal.
+
+Every spectrum is a function of this law alone. It is held as a discrete one: the nodes
+and weights of a fixed quadrature, graded towards kinks and origin as for the moments.
+Where phi is straight between two kinks the nodes share one value, and the atom that the
+law has there is exact. Squares are kept relative to the largest, so that no power of them
+overflows however deep the network.
+"""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from meanfield.dual import LinearPieces
+from meanfield.dual.quadrature import _tail, graded_nodes
+from meanfield.fixedpoint import shared_scan
+from meanfield.status import Status
+from meanfield.variance import variance_fixed_point
+
+_COUNTS = (96, 64)  # of nodes near and far, on each side of a kink, in double precision
+_FEW = (48, 32)
+_FAR = 1e15
+_FLAT = 1e-12  # a squared slope below it, at vanishing variance, is the limit 0
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, eq=False)
+class SlopeLaw:
+    """Squared slopes ``exp(log_scale) square`` with probabilities ``weight``; shape (nodes,).
+
+    square: relative to the largest, which is 1. largest: that value; log_scale: its
+    logarithm. unbounded: whether
+    slopes beyond every bound occur, the largest node being only the last that matters.
+    """
+
+    square: Float[Array, " nodes"]
+    weight: Float[Array, " nodes"]
+    largest: Float[Array, ""]
+    log_scale: Float[Array, ""]
+    unbounded: Array
+
+    @classmethod
+    def of(cls, layer, q) -> "SlopeLaw":
+        """The law at variance q > 0. Slopes that round to zero count as zero."""
+        if isinstance(layer.dual, LinearPieces):
+            pieces = jnp.stack([jnp.asarray(x, q.dtype) for x in (layer.dual.left, layer.dual.right)])
+            square, weight = pieces**2, jnp.full(2, 0.5, q.dtype)
+            unbounded = jnp.asarray(False)
+        else:
+            u, weight = slope_rule(layer.activation, q)
+            square = slope(layer.activation, u) ** 2
+            far = slope(layer.activation, jnp.asarray([-_FAR, _FAR], q.dtype)) ** 2
+            unbounded = jnp.max(far) > 2 * jnp.max(square)
+        largest = jnp.max(square)
+        some = largest > 0
+        safe = jnp.where(some, largest, 1.0)
+        log_scale = jnp.where(some, jnp.log(safe), -jnp.inf)
+        return cls(square / safe, weight / jnp.sum(weight), safe, log_scale, unbounded)
+
+    @property
+    def zero(self):
+        """P(d = 0)."""
+        return jnp.sum(jnp.where(self.square == 0, self.weight, 0.0))
+
+    @property
+    def top(self):
+        """Probability of the largest value."""
+        return jnp.sum(jnp.where(self.square == 1, self.weight, 0.0))
+
+    @property
+    def mean(self):
+        """E d^2, relative to the largest value."""
+        return jnp.sum(self.weight * self.square)
+
+    @property
+    def centred(self):
+        """d^2 - E d^2, relative to the largest value."""
+        return self.square - self.mean
+
+    @property
+    def relative_variance(self):
+        """Var d^2 / (E d^2)^2."""
+        return jnp.sum(self.weight * self.centred**2) / _nonzero(self.mean) ** 2
+
+    @property
+    def log_mean(self):
+        """log E d^2; -inf where every slope is 0."""
+        some = self.mean > 0
+        return jnp.where(some, jnp.log(jnp.where(some, self.mean, 1.0)) + self.log_scale, -jnp.inf)
+
+
+def slope_rule(activation, q):
+    """Nodes sqrt(q) z and Gaussian weights for integrals over slopes."""
+    root = jnp.sqrt(q)
+    tail = _tail(q.dtype)
+    kinks = jnp.asarray(activation.landmarks, q.dtype) / root
+    scale = jnp.minimum(1.0, activation.scale / root)
+    counts = _COUNTS if jnp.finfo(q.dtype).bits >= 64 else _FEW
+    z, weight = graded_nodes(kinks, scale, -tail, tail, counts)
+    return root * z, weight
+
+
+def slope(activation, u):
+    """phi'(u)."""
+    return jax.jvp(activation, (u,), (jnp.ones_like(u),))[1]
+
+
+def where_signals_end(layer, q0):
+    """(q*, the variance at which to take slopes, status) from a start q0; scalars.
+
+    At an unbounded or vanishing variance slopes are those far from the origin, or at it.
+    """
+    q, status = variance_fixed_point(layer, shared_scan(layer, q0.dtype), q0)
+    ends = {Status.UNBOUNDED: (jnp.inf, 1e20), Status.VANISHING: (0.0, 1e-20)}
+    value = at = q
+    for code, (end, stand_in) in ends.items():
+        value, at = jnp.where(status == code, end, value), jnp.where(status == code, stand_in, at)
+    return value, at, status
+
+
+def stationary_slopes(layer, q0):
+    """(q*, the variance at which slopes are taken, their law, status) from a start q0; scalars.
+
+    The law is NaN where slopes grow without bound, or phi jumps; that is INACCURATE.
+    """
+    q, at, status = where_signals_end(layer, q0)
+    law = SlopeLaw.of(layer, at)
+    flat = (status == Status.VANISHING) & (law.log_scale < jnp.log(_FLAT))
+    scale = jnp.where(flat, -jnp.inf, law.log_scale)
+    undefined = layer.activation.has_jump() | (law.unbounded & (status == Status.UNBOUNDED))
+    scale = jnp.where(undefined, jnp.nan, scale)
+    usable = (status == Status.CONVERGED) | (status == Status.UNSTABLE)
+    status = jnp.where(usable & undefined, Status.INACCURATE, status)
+    return q, at, SlopeLaw(law.square, law.weight, law.largest, scale, law.unbounded), status
+
+
+def _nonzero(x):
+    return jnp.where(x == 0, 1.0, x)
