@@ -146,7 +146,7 @@ class Chart:
         for value, text in self.y.ticks:
             at = bottom - (value - self.y.low) / (self.y.high - self.y.low) * (bottom - top)
             yield f"<line x1='{left}' x2='{right}' y1='{at:.2f}' y2='{at:.2f}' {lines}/>"
-            yield _text(left - 6, at + 4.5, text, "end")
+            yield _text(left - 6, at + 4.5, text, "end", 15 if "tspan" in text else 13)
 
 
 def _text(x: float, y: float, text: str, anchor: str, size: int = 13) -> str:

@@ -104,7 +104,7 @@ def _panels() -> list:
     return [
         _panel(
             "diagram",
-            ["phase diagram", html.Span("click to move the point", id="progress", role="status")],
+            ["phase diagram", html.Span(id="progress", role="status")],
             "wide",
             _phase_legend(),
         ),
@@ -130,7 +130,7 @@ def _diagram() -> html.Div:
     m = pictures.MARGIN
     inset = {"left": m["l"], "right": m["r"], "top": m["t"], "bottom": m["b"]}
     point = html.Div(html.Div(id="point"), className="above", style=inset)
-    return html.Div([graph, point], className="picture")
+    return html.Div([graph, point], className="picture", title="click to move the point")
 
 
 def _swatch(colour: str) -> html.Span:

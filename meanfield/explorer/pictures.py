@@ -106,7 +106,7 @@ def _figure(traces, xaxis, yaxis) -> dict:
             paper_bgcolor="rgba(0,0,0,0)",
             plot_bgcolor="white",
             showlegend=False,
-            hovermode=False,
+            hovermode="closest",  # or a click is not told
             dragmode=False,
         ),
     }

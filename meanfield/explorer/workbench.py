@@ -87,6 +87,9 @@ class Workbench:
     def _compile(self, settings: Settings) -> None:
         numbers = view.numbers(settings)
         self._mark("numbers", settings)
+        with self._changed:
+            if self._latest is not None and self._latest.activation != settings.activation:
+                return  # to that one first
         view.curves(settings, numbers.values["q"])
         self._mark("curves", settings)
 

@@ -23,6 +23,8 @@
       wanted = values;
       for (const name of ["weight_var", "bias_var", "anticorrelation"]) {
         dash_clientside.set_props(name + "-value", {children: String(values[name]).replace("-", "\u2212")});
+        const thumb = document.querySelector("#" + name + " [role=slider]");
+        if (thumb) thumb.setAttribute("aria-label", name.replace("_", " ").replace("var", "variance"));
       }
       const busy = busySince > 0 && performance.now() - busySince < PATIENCE;
       if (!busy) send();
