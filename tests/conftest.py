@@ -3,8 +3,11 @@
 import os
 
 os.environ["MPLBACKEND"] = "Agg"
-# Compiling is most of what the tests do; the code they compile runs for milliseconds.
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1")
+# Compiling is most of what the tests do; the code they compile runs for milliseconds. The workers
+# share the cores, so that splitting one compilation over threads gains nothing.
+os.environ.setdefault(
+    "XLA_FLAGS", "--xla_backend_optimization_level=1 --xla_cpu_parallel_codegen_split_count=1"
+)
 
 import jax
 import pytest

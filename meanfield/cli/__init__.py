@@ -17,18 +17,17 @@ import typer
 from meanfield import __version__
 from meanfield.cli import about as about
 from meanfield.cli import empirical as empirical
+from meanfield.cli import explore as explore
 from meanfield.cli import spectra as spectra
 from meanfield.cli import sweep as sweep
 
 # isort: off (importing registers the commands, and help lists them in this order)
 from meanfield.cli import theory as theory
-from meanfield.cli.app import app
+from meanfield.cli.app import INTERRUPTED, app
 
 # isort: on
 
 USAGE_ERROR = 2
-
-INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,11 +1,11 @@
 """Pictures. The only package that imports Matplotlib."""
 
+from meanfield.colours import PHASE_COLOURS as PHASE_COLOURS
+from meanfield.colours import STATUS_COLOURS as STATUS_COLOURS
 from meanfield.plotting.comparison import plot_comparison as plot_comparison
 from meanfield.plotting.figures import written_png as written_png
 from meanfield.plotting.phase_diagrams import HATCHES as HATCHES
-from meanfield.plotting.phase_diagrams import PHASE_COLOURS as PHASE_COLOURS
 from meanfield.plotting.phase_diagrams import QUANTITIES as QUANTITIES
-from meanfield.plotting.phase_diagrams import STATUS_COLOURS as STATUS_COLOURS
 from meanfield.plotting.phase_diagrams import checked_quantity as checked_quantity
 from meanfield.plotting.phase_diagrams import plot_phase_diagram as plot_phase_diagram
 from meanfield.plotting.phase_diagrams import write_picture as write_picture

@@ -1,12 +1,11 @@
-"""Figures that need no display, and the colours of lines."""
+"""Figures that need no display."""
 
 from collections.abc import Callable
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-# Okabe and Ito's, told apart by every kind of colour vision; the yellow is too light for a line.
-LINE_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8A6D3B")
+from meanfield.colours import LINE_COLOURS as LINE_COLOURS
 
 
 def new_figure(size: tuple[float, float]) -> Figure:

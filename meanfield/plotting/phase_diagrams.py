@@ -14,28 +14,10 @@ from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
 from matplotlib.transforms import ScaledTranslation
 
+from meanfield.colours import PHASE_COLOURS, STATUS_COLOURS
 from meanfield.phase_diagrams import PhaseDiagram
 from meanfield.status import Phase, Status
 
-# Light against dark as well as blue against orange: told apart by every kind of
-# colour vision and in a black-and-white print, with black hatches readable on all.
-PHASE_COLOURS = {
-    Phase.ORDERED: "#B8D7EC",
-    Phase.CRITICAL: "#F3E37C",
-    Phase.CHAOTIC: "#E08B55",
-    Phase.UNDEFINED: "#D4D4D4",
-}
-# Okabe and Ito's colours, with a quiet one for what is the rule.
-STATUS_COLOURS = {
-    Status.CONVERGED: "#EDEDED",
-    Status.UNBOUNDED: "#E69F00",
-    Status.VANISHING: "#56B4E9",
-    Status.MARGINAL: "#F0E442",
-    Status.UNSTABLE: "#CC79A7",
-    Status.MAX_STEPS: "#D55E00",
-    Status.INVALID: "#333333",
-    Status.INACCURATE: "#009E73",
-}
 # Statuses whose values are not those of a stable fixed point: (label, statuses, hatch).
 HATCHES = (
     ("unbounded variance", (Status.UNBOUNDED,), "///"),

@@ -129,7 +129,7 @@ def _tabulated(layer, depth, q0) -> Isometry:
     dtype = jnp.result_type(float, *jax.tree.leaves((layer.prior, depth, q0)))
     with jax.enable_x64(True):
         exact = not isinstance(layer.dual, QuadratureDual)
-        dual = layer.dual if exact else tables_of(layer.dual).one_variable_dual()
+        dual = layer.dual if exact else tables_of(layer.dual, layer.activation).dual()
         scan = _scan(DenseLayer(layer.activation, layer.prior, dual))
         shared = dual, scan, _moments_of(layer)
         static = (layer.prior.s_1,)
@@ -140,7 +140,8 @@ def _tabulated(layer, depth, q0) -> Isometry:
 
 def _moments_of(layer):
     """One table an activation, built when first needed."""
-    key = layer.activation.fn, layer.activation.kinks, layer.activation.scale
+    params = tuple(float(p) for p in layer.activation.params)
+    key = layer.activation.fn, layer.activation.kinks, layer.activation.scale, params
     if key not in _TABLES:
         _TABLES[key] = _moment_table(DenseLayer(layer.activation, NormalPrior(1.0), layer.dual))
     return _TABLES[key]

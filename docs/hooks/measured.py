@@ -1,0 +1,66 @@
+"""Tables of measured figures, read from benchmarks/*.json when the site is built, so that they cannot drift.
+
+A page asks for one with a line of its own: ``<!-- measured: cpu_2_cores -->``.
+"""
+
+import json
+import re
+from pathlib import Path
+
+from mkdocs.exceptions import PluginError
+
+_BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+_REQUEST = re.compile(r"^<!-- measured: (\w+)(?: (\S+))? -->$", re.MULTILINE)
+
+
+def on_page_markdown(markdown: str, page, **_) -> str:
+    def table(match):
+        file = _BENCHMARKS / f"{match[1]}.json"
+        if not file.is_file():
+            raise PluginError(f"{page.file.src_uri} asks for {file.name}, which is not among the benchmarks")
+        return "\n".join(table_of(json.loads(file.read_text()), match[2]))
+
+    return _REQUEST.sub(table, markdown)
+
+
+def table_of(measured: dict, part: str | None) -> list[str]:
+    """Markdown lines for one file of results."""
+    where = measured["machine"]
+    machine = f"{where['cores']} cores, {where['device']}, JAX {where['jax']}, Python {where['python']}"
+    if "results" in measured:
+        return [*_training(measured["results"][part]), "", f"Measured on: {machine}."]
+    rows = _agreement(measured["rows"]) if "uniform_p" in measured else _timings(measured["rows"])
+    return [*rows, "", f"Measured on: {machine}."]
+
+
+def _timings(rows: list[dict]) -> list[str]:
+    lines = ["| job | first call (s) | warm (s) | error | ratio |", "| --- | ---: | ---: | ---: | ---: |"]
+    for row in rows:
+        cells = [_number(row.get(key), form) for key, form in zip(*_COLUMNS, strict=True)]
+        lines.append(f"| {row['job'].strip()} | {' | '.join(cells)} |")
+    return lines
+
+
+_COLUMNS = (("first_s", "warm_s", "error", "ratio"), (".3g", ".3g", ".1e", ".3g"))
+
+
+def _agreement(rows: list[dict]) -> list[str]:
+    head = ["| activation | prior | p | largest deviation (standard errors) |", "| --- | --- | ---: | ---: |"]
+    return head + [f"| {r['activation']} | {r['prior']} | {r['p']:.2f} | {r['largest']:.1f} |" for r in rows]
+
+
+def _training(result: dict) -> list[str]:
+    head = ["| initialisation | learning rate | training loss relative to the first | diverged |"]
+    head.append("| --- | ---: | ---: | ---: |")
+    return head + [
+        f"| {v['name']} | {v['learning_rate']:g} | {_interval(v['loss_ratio'])} | {v['diverged']} |"
+        for v in result["verdicts"]
+    ]
+
+
+def _interval(estimate: dict) -> str:
+    return f"{estimate['value']:.2f} [{estimate['low']:.2f}, {estimate['high']:.2f}]"
+
+
+def _number(value, form: str) -> str:
+    return "" if value is None else format(value, form)

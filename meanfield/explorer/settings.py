@@ -1,0 +1,79 @@
+"""What the sliders say, and the same as the query of an address."""
+
+import difflib
+import math
+from dataclasses import dataclass, replace
+from urllib.parse import parse_qsl, urlencode
+
+from meanfield.activations import NAMES, as_activation
+from meanfield.priors import NormalPrior
+
+CHOICES = [name for name in NAMES if name != "polynomial"]  # which takes coefficients
+
+
+@dataclass(frozen=True)
+class Range:
+    """A slider: its ends and its step."""
+
+    low: float
+    high: float
+    step: float
+
+
+RANGES = {
+    "weight_var": Range(0.0, 4.0, 0.01),
+    "bias_var": Range(0.0, 1.0, 0.005),
+    "anticorrelation": Range(-1.0, 1.0, 0.01),
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """An activation, by name, and the parameters of a ``NormalPrior``."""
+
+    activation: str = "relu"
+    weight_var: float = 2.3
+    bias_var: float = 0.1
+    anticorrelation: float = 0.9
+
+    @property
+    def prior(self) -> NormalPrior:
+        return NormalPrior(self.weight_var, self.bias_var, self.anticorrelation)
+
+    @property
+    def query(self) -> str:
+        """As the part of an address from "?" on."""
+        return "?" + urlencode(vars(self))
+
+    @classmethod
+    def checked(cls, **given) -> tuple["Settings", list[str]]:
+        """Settings from values of any kind, and a sentence for each that was bad and left at its default."""
+        settings, complaints = cls(), []
+        for name, value in given.items():
+            try:
+                settings = replace(settings, **{name: _checked(name, value)})
+            except (TypeError, ValueError) as error:
+                complaints.append(f"{error}.")
+        return settings, complaints
+
+    @classmethod
+    def from_query(cls, query: str) -> tuple["Settings", list[str]]:
+        """Settings from what follows "?" in an address, and a sentence for each bad value in it."""
+        return cls.checked(**dict(parse_qsl(query.removeprefix("?"), keep_blank_values=True)))
+
+
+def _checked(name: str, value):
+    if name == "activation":
+        as_activation(str(value))
+        return str(value).strip()
+    if name not in RANGES:
+        near = difflib.get_close_matches(name, [*RANGES, "activation"], n=1, cutoff=0.0)
+        raise ValueError(f"{name} is not a parameter of the explorer; the nearest is {near[0]}")
+    low, high = RANGES[name].low, RANGES[name].high
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} must be a number, got {value!r}") from None
+    if not (math.isfinite(number) and low <= number <= high):
+        raise ValueError(f"{name} must be between {low:g} and {high:g} in the explorer, got {value}")
+    return number

@@ -1,0 +1,323 @@
+"""The explorer as someone at a browser uses it: headless Chromium, real keys, numbers read from the page."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import jax
+import pytest
+from browser import chromium, need_chromium
+
+import meanfield as mf
+from meanfield.explorer.page import shown
+from meanfield.explorer.server import server
+from meanfield.explorer.settings import CHOICES, RANGES, Settings
+
+PATIENCE = 120  # seconds, for the compiler
+SLIDERS = list(RANGES)
+
+
+@pytest.fixture(scope="module")
+def address():
+    """A running explorer in this process: what it compiles, the tests need not compile again."""
+    need_chromium()
+    with server() as listening:
+        thread = threading.Thread(target=listening.serve_forever, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{listening.port}/"
+        listening.shutdown()
+
+
+@pytest.fixture(scope="module")
+def browser(address, tmp_path_factory):
+    with chromium(tmp_path_factory.mktemp("profile")) as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def artefacts(tmp_path_factory):
+    """Where screenshots go: a folder that the checks keep, if they name one."""
+    folder = Path(os.environ.get("MEANFIELD_ARTEFACTS") or tmp_path_factory.mktemp("artefacts"))
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def text(browser, identity):
+    return browser.execute_script(f"return document.getElementById('{identity}')?.textContent ?? ''")
+
+
+def number(browser, name):
+    """(as printed, as in the tooltip) of one number on the page."""
+    return browser.execute_script(
+        f"const n = document.getElementById('number-{name}'); return n ? [n.textContent, n.title] : null"
+    )
+
+
+def wait(condition, what):
+    began = time.monotonic()
+    while not (found := condition()):
+        assert time.monotonic() - began < PATIENCE, f"no {what} within {PATIENCE} s"
+        time.sleep(0.03)
+    return found
+
+
+def open_page(browser, address, query=""):
+    browser.get(address + query)
+    wait(lambda: number(browser, "q"), "numbers")
+
+
+def sliders(browser):
+    return browser.find_elements("css selector", "[role=slider]")
+
+
+def settings_of(browser):
+    """What the controls say."""
+    values = {
+        n: float(s.get_attribute("aria-valuenow")) for n, s in zip(SLIDERS, sliders(browser), strict=True)
+    }
+    return Settings(text(browser, "activation-value").strip(), **values)
+
+
+def expected(settings):
+    with jax.enable_x64(True):
+        point = mf.fixed_point(settings.activation, settings.prior)
+        rates = mf.lyapunov_exponents(settings.activation, settings.prior)
+        scales = mf.depth_scales(settings.activation, settings.prior)
+    values = {n: getattr(point, n) for n in ("q", "c", "one_minus_c", "chi_q", "chi_c", "chi_1", "chi_perp")}
+    values |= {"lambda_q": rates.q, "lambda_c": rates.c, "lambda_max": rates.maximal}
+    values |= {"xi_q": scales.q, "xi_c": scales.c}
+    names = {"phase": mf.Phase(int(point.phase)).name, "status-name": mf.Status(int(point.status)).name}
+    return {n: float(v) for n, v in values.items()}, {
+        k: v.lower().replace("_", " ") for k, v in names.items()
+    }
+
+
+def numbers_agree(browser, settings):
+    values, names = expected(settings)
+    agree = all(number(browser, n) == [shown(v), repr(v)] for n, v in values.items())
+    return agree and all(text(browser, identity) == name for identity, name in names.items())
+
+
+def check(browser, settings):
+    """The page shows to the last digit what the library returns for what the controls say."""
+    wait(lambda: numbers_agree(browser, settings), f"agreement for {settings}")
+
+
+def press(element, *keys):
+    from selenium.webdriver.common.keys import Keys
+
+    element.send_keys(*(getattr(Keys, key) for key in keys))
+
+
+def focused_option(browser):
+    return browser.execute_script("return document.activeElement?.value ?? ''")
+
+
+@pytest.mark.parametrize("name", SLIDERS)
+def test_arrow_keys_move_a_slider_and_the_numbers_follow(browser, address, name):
+    open_page(browser, address)
+    check(browser, Settings())
+    slider, step = sliders(browser)[SLIDERS.index(name)], RANGES[name].step
+    before = settings_of(browser)
+    for keys, change in ((("ARROW_LEFT",) * 3, -3 * step), (("ARROW_RIGHT",), step)):
+        value = getattr(settings_of(browser), name)
+        press(slider, *keys)
+        now = settings_of(browser)
+        assert getattr(now, name) == pytest.approx(value + change, abs=1e-9)
+        check(browser, now)
+    for key, end in (("HOME", RANGES[name].low), ("END", RANGES[name].high)):
+        press(slider, key)
+        assert getattr(settings_of(browser), name) == end
+        check(browser, settings_of(browser))
+    others = [n for n in SLIDERS if n != name]
+    assert all(getattr(settings_of(browser), n) == getattr(before, n) for n in others)
+
+
+def test_a_slider_can_be_dragged(browser, address):
+    from selenium.webdriver.common.action_chains import ActionChains
+
+    open_page(browser, address)
+    ActionChains(browser).drag_and_drop_by_offset(sliders(browser)[0], -60, 0).perform()
+    moved = settings_of(browser)
+    assert 1.0 < moved.weight_var < 2.0
+    check(browser, moved)
+
+
+def test_the_whole_page_can_be_used_by_keyboard(browser, address):
+    from selenium.webdriver.common.action_chains import ActionChains
+    from selenium.webdriver.common.keys import Keys
+
+    def key(*keys):
+        for each in keys:
+            ActionChains(browser).send_keys(each).perform()
+            time.sleep(0.2)
+
+    open_page(browser, address)
+    reached = []
+    for _ in range(4):
+        key(Keys.TAB)
+        reached.append(browser.switch_to.active_element)
+    assert reached[0].get_attribute("id") == "activation"
+    labels = [slider.get_attribute("aria-label") for slider in reached[1:]]
+    assert labels == ["weight variance", "bias variance", "anticorrelation"]
+    reached[0].send_keys(Keys.ENTER)
+    time.sleep(0.4)
+    key(Keys.ARROW_DOWN, Keys.ENTER)
+    chosen = CHOICES[CHOICES.index("relu") + 1]
+    wait(lambda: settings_of(browser).activation == chosen, f"choice of {chosen}")
+
+
+@pytest.mark.slow
+def test_every_activation_shows_its_own_numbers(browser, address):
+    open_page(browser, address, Settings(CHOICES[0], 1.3, 0.15, 0.5).query)
+    for i, name in enumerate(CHOICES):
+        if i > 0:
+            press(browser.find_element("id", "activation"), "ENTER")
+            for focus, key in ((CHOICES[i - 1], "ARROW_DOWN"), (name, "ENTER")):
+                wait(lambda focus=focus: focused_option(browser) == focus, f"focus on {focus}")
+                press(browser.switch_to.active_element, key)
+        wait(lambda name=name: settings_of(browser).activation == name, f"choice of {name}")
+        wait(lambda: text(browser, "phase"), "phase")
+        check(browser, Settings(name, 1.3, 0.15, 0.5))
+
+
+def test_an_address_sets_the_sliders_and_the_sliders_set_the_address(browser, address):
+    settings = Settings("elu(0.5)", 1.25, 0.3, -0.4)
+    open_page(browser, address, settings.query)
+    assert settings_of(browser) == settings
+    check(browser, settings)
+    press(sliders(browser)[1], "ARROW_RIGHT")
+    moved = settings_of(browser)
+    wait(lambda: Settings.from_query(browser.current_url.partition("?")[2]) == (moved, []), "address")
+
+
+@pytest.mark.parametrize(
+    ("query", "message"),
+    [
+        ("?weight_var=-1", "weight_var must be between 0 and 4 in the explorer, got -1."),
+        ("?activation=rellu&bias_var=x", "did you mean 'relu'?"),
+        ("?anticorrelation=<b>1</b>", "anticorrelation must be a number, got '<b>1</b>'."),
+    ],
+)
+def test_a_bad_value_in_the_address_gives_a_message_and_a_working_page(browser, address, query, message):
+    open_page(browser, address, query)
+    alert = wait(lambda: text(browser, "message"), "message")
+    assert message in alert and "Traceback" not in browser.page_source
+    check(browser, Settings())
+
+
+def test_a_click_in_the_diagram_moves_the_point(browser, address):
+    from selenium.webdriver.common.action_chains import ActionChains
+
+    open_page(browser, address)
+    wait(lambda: not text(browser, "progress"), "diagram")
+    area = browser.find_element("css selector", "#diagram .nsewdrag")
+    ActionChains(browser).move_to_element(area).click().perform()
+    wait(lambda: settings_of(browser) != Settings(), "move")
+    moved = settings_of(browser)
+    assert moved.weight_var == pytest.approx(2.0, abs=0.06) and moved.bias_var == pytest.approx(0.5, abs=0.03)
+    check(browser, moved)
+
+
+def test_nothing_comes_from_the_network_and_nothing_fails(browser, address):
+    browser.get_log("performance"), browser.get_log("browser")
+    open_page(browser, address)
+    wait(lambda: not text(browser, "progress"), "diagram")
+    events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    asked = [e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"]
+    assert len(asked) > 5
+    assert all(url.startswith((address, "data:", "blob:")) for url in asked), asked
+    statuses = [
+        e["params"]["response"]["status"] for e in events if e["method"] == "Network.responseReceived"
+    ]
+    assert max(statuses) < 400
+    assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "setting"),
+    {
+        "relu_bounded_chaos": Settings(),
+        "relu_unbounded": Settings("relu", 3.4, 0.4, 0.5),
+        "tanh_near_criticality": Settings("tanh", 1.76, 0.05, 0.0),
+    }.items(),
+)
+def test_screenshots(browser, address, artefacts, name, setting):
+    open_page(browser, address, setting.query)
+    wait(lambda: not text(browser, "progress"), "diagram")
+    wait(
+        lambda: browser.execute_script(
+            "return [...document.images].every(i => i.complete && i.naturalWidth)"
+        ),
+        "",
+    )
+    time.sleep(0.5)
+    assert browser.save_screenshot(str(artefacts / f"explorer_{name}.png"))
+
+
+# --- the command, in a process of its own ------------------------------------------
+
+
+@pytest.fixture
+def process():
+    # A shell may start the tests in the background, where Control-C is ignored and the child inherits that.
+    listen = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    code = listen + "import runpy; runpy.run_module('meanfield', run_name='__main__')"
+    command = [sys.executable, "-c", code, "explore", "--no-browser"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def listening_at(pid):
+    """(address, port) in hexadecimal of what a process listens at, as Linux tells it."""
+    sockets = set()
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        try:
+            sockets |= set(re.findall(r"socket:\[(\d+)\]", os.readlink(link)))
+        except FileNotFoundError:
+            continue
+    found = []
+    for table in ("tcp", "tcp6", "udp", "udp6"):
+        file = Path(f"/proc/{pid}/net/{table}")
+        for row in file.read_text().splitlines()[1:] if file.exists() else []:
+            fields = row.split()
+            if fields[9] in sockets and (table.startswith("udp") or fields[3] == "0A"):
+                found.append(tuple(fields[1].split(":")))
+    return found
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_it_listens_on_this_computer_only_and_control_c_ends_it(process):
+    line = process.stdout.readline()
+    address = re.fullmatch(r"Explorer at http://127\.0\.0\.1:(\d+)/ \(Control-C ends it\)\n", line)
+    assert address, line
+    assert listening_at(process.pid) == [("0100007F", f"{int(address[1]):04X}")]
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, err) == (130, "", "Explorer ended.\n")
+
+
+def test_a_port_that_is_taken_is_one_sentence(capsys):
+    import socket
+
+    from meanfield.cli import main
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert main(["explore", "--port", str(port), "--no-browser"]) == 2
+    assert (
+        capsys.readouterr().err
+        == f"Error: cannot listen on port {port} of 127.0.0.1: Address already in use.\n"
+    )
+    assert main(["explore", "--port", "70000"]) == 2
+    assert capsys.readouterr().err == "Error: --port must be between 0 and 65535, got 70000.\n"
