@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from meanfield.activations import as_activation
-from meanfield.dual import Dual, QuadratureDual, dual_of, panel_of, tables_of
+from meanfield.dual import Dual, dual_of, is_tabulable, panel_of, tables_of
 from meanfield.explorer.settings import RANGES, Settings
 from meanfield.fixedpoint import FixedPoint, fixed_point
 from meanfield.layers import DenseLayer
@@ -89,10 +89,11 @@ def diagram(settings: Settings) -> PhaseDiagram:
 def tabulated(activation: str) -> Dual | None:
     """The moments of an activation from tables, built in seconds; None where they are in closed form."""
     with jax.enable_x64(True):
-        dual = dual_of(as_activation(activation))
-        if not isinstance(dual, QuadratureDual):
+        phi = as_activation(activation)
+        dual = dual_of(phi)
+        if not is_tabulable(dual):
             return None
-        tables = tables_of(dual)
+        tables = tables_of(dual, phi)
         tables.build(range(*(int(panel_of(q)) for q in _TABLE)))
         return tables.dual()
 
