@@ -273,6 +273,7 @@ def theory_of(measured: MeasuredSpectrum):
             exact = jacobian_spectrum(measured.activation, measured.prior, measured.depth, points=2000)
             nodes, levels = np.asarray(exact.log_singular_value), np.asarray(exact.cdf)
             found, silent = exact, float(exact.zero)
+            nodes, levels = nodes[np.isfinite(nodes)], levels[np.isfinite(nodes)]
             if exact.atom > 0:
                 place = float(exact.log_atom)
                 nodes, levels = nodes[nodes < place], levels[nodes < place]

@@ -21,7 +21,7 @@ from meanfield.dual import LinearPieces, QuadratureDual, tables_of
 from meanfield.fixedpoint import shared_scan
 from meanfield.layers import DenseLayer
 from meanfield.priors import NormalPrior, OrthogonalPrior
-from meanfield.spectra.slopes import SlopeLaw, stationary_slopes
+from meanfield.spectra.slopes import SlopeLaw, like_gaussian, slopes_at, stationary_points
 from meanfield.status import Status
 from meanfield.variance import variance_fixed_point
 
@@ -83,15 +83,16 @@ def isometry(activation, prior=None, depth=1, *, q0=1.0) -> Isometry:
     shape = jnp.broadcast_shapes(*(jnp.shape(x) for x in jax.tree.leaves((layer.prior, depth, q0))))
     large = functools.reduce(lambda n, m: n * m, shape, 1) >= _FEWEST_FOR_TABLE
     known = not validation.is_traced(leaves) and not layer.activation.traced and not layer.activation.params
+    s_1, layer = layer.prior.s_1, like_gaussian(layer)
     if large and known and not isinstance(layer.dual, LinearPieces):
-        return _tabulated(layer, depth, q0)
-    return pointwise(_isometry, layer, depth, q0, static=(layer.prior.s_1,))
+        return _tabulated(layer, depth, q0, s_1)
+    return pointwise(_isometry, layer, *stationary_points(layer, q0), depth, s_1)
 
 
-def _isometry(layer, depth, q0, s_1) -> Isometry:
-    valid = layer.is_valid() & jnp.isfinite(q0) & (q0 >= 0) & (depth > 0)
+def _isometry(layer, q, at, status, depth, s_1) -> Isometry:
+    valid = layer.is_valid() & (status != Status.INVALID) & (depth > 0)
     layer = layer.guarded(valid)
-    q, _, law, status = stationary_slopes(layer, jnp.where(valid, q0, 1.0))
+    law, status = slopes_at(layer, at, status)
     moments = law.log_mean, law.relative_variance
     return _from_moments(layer.prior, depth, moments, q, status, valid, s_1)
 
@@ -124,7 +125,7 @@ def _root(x):
 # --- large grids ---------------------------------------------------------------
 
 
-def _tabulated(layer, depth, q0) -> Isometry:
+def _tabulated(layer, depth, q0, s_1) -> Isometry:
     """Computes in double precision whatever JAX's default is, as phase diagrams do."""
     dtype = jnp.result_type(float, *jax.tree.leaves((layer.prior, depth, q0)))
     with jax.enable_x64(True):
@@ -132,9 +133,8 @@ def _tabulated(layer, depth, q0) -> Isometry:
         dual = layer.dual if exact else tables_of(layer.dual, layer.activation).dual()
         scan = _scan(DenseLayer(layer.activation, layer.prior, dual))
         shared = dual, scan, _moments_of(layer)
-        static = (layer.prior.s_1,)
         at_once = 1 << 13
-        result = pointwise(_interpolated, layer, depth, q0, shared=shared, static=static, at_once=at_once)
+        result = pointwise(_interpolated, layer, depth, q0, s_1, shared=shared, at_once=at_once)
     return jax.tree.map(lambda x: x if x.dtype == jnp.int32 else x.astype(dtype), result)
 
 
@@ -168,7 +168,7 @@ def _moment_table(layer):
     return x, values, slopes
 
 
-def _interpolated(layer, depth, q0, dual, scan, table, s_1) -> Isometry:
+def _interpolated(layer, depth, q0, s_1, dual, scan, table) -> Isometry:
     valid = layer.is_valid() & jnp.isfinite(q0) & (q0 >= 0) & (depth > 0)
     layer = layer.guarded(valid)
     layer = DenseLayer(layer.activation, layer.prior, dual)
@@ -210,7 +210,7 @@ def dynamical_isometry(activation, depth, bound=1.0, *, law=OrthogonalPrior, poi
         if jnp.ndim(value) != 0:
             raise ValueError(f"{name} must be a number, got shape {jnp.shape(value)}")
     layer = DenseLayer.of(activation, NormalPrior(1.0))
-    largest = pointwise(_largest_q, layer, depth, bound, static=(law.s_1,))
+    largest = pointwise(_largest_q, layer, depth, bound, law.s_1)
     end = jnp.where(largest == 0, 1.0, jnp.minimum(largest, _SEARCHED[1]))
     q = end * jnp.geomspace(1e-4, 1.0, points, dtype=largest.dtype)
     line = critical_line(activation, q)
@@ -230,7 +230,7 @@ def dynamical_isometry(activation, depth, bound=1.0, *, law=OrthogonalPrior, poi
 
 def isometry_spread(layer, q, depth, s_1):
     """Standard deviation of s^2 over its mean, where slopes are taken at variance q."""
-    return pointwise(_spread, layer, q, depth, static=(s_1,))
+    return pointwise(_spread, layer, q, depth, s_1)
 
 
 def _spread(layer, q, depth, s_1):

@@ -5,6 +5,7 @@ anti-correlation of weights is of rank one a layer: it enters through q* and mov
 (for negative ``anticorrelation`` one singular value lies outside, THEORY section 5).
 """
 
+import functools
 from dataclasses import dataclass
 
 import jax
@@ -17,7 +18,7 @@ from meanfield.layers import DenseLayer
 from meanfield.spectra.one_layer import one_orthogonal_layer
 from meanfield.spectra.panels import panel_rule
 from meanfield.spectra.resolvent import Product
-from meanfield.spectra.slopes import stationary_slopes
+from meanfield.spectra.slopes import like_gaussian, slopes_at, stationary_points
 from meanfield.status import Status
 
 _COARSE = 256
@@ -121,18 +122,20 @@ def jacobian_spectrum(activation, prior=None, depth=1, *, points=1000, q0=1.0) -
     depth = validation.count("depth", depth)
     points = validation.count("points", points, low=64)
     q0 = validation.real("q0", q0, low=0.0)
-    single = depth == 1 and layer.prior.s_1 == 0
-    static = (points, single, layer.prior.s_1)
-    return pointwise(_spectrum, layer, q0, float(depth), static=static, at_once=4)
+    s_1 = layer.prior.s_1
+    single = depth == 1 and s_1 == 0
+    layer = like_gaussian(layer)
+    point = stationary_points(layer, q0)
+    return pointwise(_spectrum, layer, *point, float(depth), s_1, static=(points, single), at_once=4)
 
 
-def _spectrum(layer, q0, depth, points, single, s_1) -> JacobianSpectrum:
-    valid = layer.is_valid() & jnp.isfinite(q0) & (q0 >= 0)
+def _spectrum(layer, q, at, status, depth, s_1, points, single) -> JacobianSpectrum:
+    valid = layer.is_valid() & (status != Status.INVALID)
     layer = layer.guarded(valid)
-    q, at, law, status = stationary_slopes(layer, jnp.where(valid, q0, 1.0))
+    law, status = slopes_at(layer, at, status)
     log_scale = jnp.log(layer.prior.weight_var) + law.log_scale
     zero = jnp.where(jnp.isneginf(log_scale), 1.0, law.zero)
-    product = Product(law, depth, jnp.asarray(-s_1, q.dtype))
+    product = Product(law, depth, -s_1)
     fields = one_orthogonal_layer(layer, law, at, points) if single else _many_layers(product, zero, points)
     top = depth * log_scale / 2
     for name in ("log_singular_value", "log_largest", "log_atom"):
@@ -187,22 +190,23 @@ def _many_layers(product: Product, zero, points) -> dict:
 
 def _breaks(product: Product, low, high, panels: int):
     """Phases between which the curve of (s, theta, log density) has parts of equal length."""
-    phase = jnp.linspace(0.0, jnp.pi, _COARSE + 2, dtype=low.dtype)[1:-1]
-    inner = jnp.linspace(0.0, 1.0, panels + 1, dtype=low.dtype)
-    for _ in range(_REFINEMENTS):
-        s = low + (high - low) * jnp.sin(phase / 2) ** 2
+    even = functools.partial(jnp.linspace, 0.0, 1.0, dtype=low.dtype)
+    tiny = jnp.finfo(low.dtype).tiny
+
+    def refined(_, phase):
+        """Phases at equal lengths of the curve, from its points at others."""
+        s = low + (high - low) * jnp.sin(phase[1:-1] / 2) ** 2
         curve = product.at(s, product.half_angle(s))
-        tiny = jnp.finfo(s.dtype).tiny
         coordinates = (s, curve.theta, jnp.log(jnp.maximum(curve.density, tiny)) / 2)
         length = sum(jnp.diff(c) ** 2 for c in coordinates) ** 0.5
         length = jnp.minimum(length, 2.0)  # what lies outside the spectrum needs no nodes
-        length = length / jnp.sum(length) + _EVENLY * jnp.diff(phase) / jnp.pi
+        length = length / jnp.sum(length) + _EVENLY * jnp.diff(phase[1:-1]) / jnp.pi
         position = jnp.concatenate([jnp.zeros(1, s.dtype), jnp.cumsum(length)])
-        position = position / position[-1]
-        phases = jnp.concatenate([jnp.zeros(1, s.dtype), phase[1:-1], jnp.full(1, jnp.pi, s.dtype)])
-        breaks = jnp.interp(inner, position, phases)
-        phase = jnp.interp(jnp.linspace(0.0, 1.0, _COARSE + 2, dtype=s.dtype)[1:-1], position, phases)
-    return breaks
+        phases = phase[1:-1].at[0].set(0.0).at[-1].set(jnp.pi)
+        return jnp.interp(even(_COARSE + 2) * position[-1], position, phases)
+
+    phase = jax.lax.fori_loop(0, _REFINEMENTS, refined, jnp.pi * even(_COARSE + 2))
+    return jnp.interp(even(panels + 1), even(_COARSE + 2), phase)
 
 
 def top_atom(product: Product):

@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Int
 from meanfield import validation
 from meanfield.broadcasting import pointwise
 from meanfield.layers import DenseLayer
-from meanfield.spectra.slopes import stationary_slopes
+from meanfield.spectra.slopes import like_gaussian, slopes_at, stationary_points
 from meanfield.status import Status
 
 _STEPS = 60
@@ -63,13 +63,15 @@ def lyapunov_spectrum(activation, prior=None, t=1.0, *, q0=1.0) -> LyapunovSpect
     layer = DenseLayer.of(activation, prior)
     t = validation.real("t", t, low=0.0, high=1.0)
     q0 = validation.real("q0", q0, low=0.0)
-    return pointwise(_spectrum, layer, t, q0, static=(layer.prior.s_1,))
+    s_1 = layer.prior.s_1
+    layer = like_gaussian(layer)
+    return pointwise(_spectrum, layer, *stationary_points(layer, q0), t, s_1)
 
 
-def _spectrum(layer, t, q0, s_1) -> LyapunovSpectrum:
-    valid = layer.is_valid() & jnp.isfinite(q0) & (q0 >= 0) & (t >= 0) & (t <= 1)
+def _spectrum(layer, q, at, status, t, s_1) -> LyapunovSpectrum:
+    valid = layer.is_valid() & (status != Status.INVALID) & (t >= 0) & (t <= 1)
     layer = layer.guarded(valid)
-    q, _, law, status = stationary_slopes(layer, jnp.where(valid, q0, 1.0))
+    law, status = slopes_at(layer, at, status)
     log_scale = jnp.log(layer.prior.weight_var) + law.log_scale
     silent = jnp.where(jnp.isneginf(log_scale), 1.0, law.zero)
     loud = t > silent
@@ -77,13 +79,11 @@ def _spectrum(layer, t, q0, s_1) -> LyapunovSpectrum:
     k = jnp.where(t == 1, 1.0, 1 / (1 + jnp.exp(s) * law.square))
     v, u = jnp.sum(law.weight * k), jnp.sum(law.weight * law.square * k)
     first, second = (jnp.sum(law.weight * law.square**n * k**2) for n in (1, 2))
-    if s_1 == 0:
-        total = jnp.sum(law.weight * k**2)
-        centre = first / total
-        slope = total * jnp.sum(law.weight * (law.square - centre) ** 2 * k**2) / (u * v * first) / 2
-        ratio = u / v
-    else:
-        slope, ratio = second / (u * first) / 2, u
+    total = jnp.sum(law.weight * k**2)
+    deviation = jnp.sum(law.weight * (law.square - first / total) ** 2 * k**2)
+    orthogonal = s_1 == 0
+    slope = jnp.where(orthogonal, total * deviation / v, second) / (u * first) / 2
+    ratio = u / jnp.where(orthogonal, v, 1.0)
     exponent = (log_scale + jnp.log(ratio)) / 2
     density = jnp.where(slope > 0, 1 / jnp.where(slope > 0, slope, 1.0), jnp.inf)
     result = LyapunovSpectrum(

@@ -13,9 +13,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from meanfield.broadcasting import pointwise
 from meanfield.dual import LinearPieces
 from meanfield.dual.quadrature import _tail, graded_nodes
 from meanfield.fixedpoint import shared_scan
+from meanfield.layers import DenseLayer
+from meanfield.priors import NormalPrior
 from meanfield.status import Status
 from meanfield.variance import variance_fixed_point
 
@@ -107,25 +110,39 @@ def slope(activation, u):
     return jax.jvp(activation, (u,), (jnp.ones_like(u),))[1]
 
 
-def where_signals_end(layer, q0):
-    """(q*, the variance at which to take slopes, status) from a start q0; scalars.
+def like_gaussian(layer) -> DenseLayer:
+    """The layer whose signals are the same, so that both laws of weights share what is compiled."""
+    prior = layer.prior
+    leaves = prior.weight_var, prior.bias_var, prior.anticorrelation
+    twin = jax.tree.unflatten(jax.tree.structure(NormalPrior(1.0)), leaves)
+    return DenseLayer(layer.activation, twin, layer.dual)
+
+
+def stationary_points(layer, q0):
+    """(q*, the variance at which to take slopes, status) from starts q0; arrays.
 
     At an unbounded or vanishing variance slopes are those far from the origin, or at it.
     """
+    return pointwise(_stationary_point, layer, q0)
+
+
+def _stationary_point(layer, q0):
+    valid = layer.is_valid() & jnp.isfinite(q0) & (q0 >= 0)
+    layer, q0 = layer.guarded(valid), jnp.where(valid, q0, 1.0)
     q, status = variance_fixed_point(layer, shared_scan(layer, q0.dtype), q0)
     ends = {Status.UNBOUNDED: (jnp.inf, 1e20), Status.VANISHING: (0.0, 1e-20)}
     value = at = q
     for code, (end, stand_in) in ends.items():
         value, at = jnp.where(status == code, end, value), jnp.where(status == code, stand_in, at)
-    return value, at, status
+    value, status = jnp.where(valid, value, jnp.nan), jnp.where(valid, status, Status.INVALID)
+    return value, at, status.astype(jnp.int32)
 
 
-def stationary_slopes(layer, q0):
-    """(q*, the variance at which slopes are taken, their law, status) from a start q0; scalars.
+def slopes_at(layer, at, status):
+    """(law of the squared slopes, status) at a stationary point; scalars.
 
     The law is NaN where slopes grow without bound, or phi jumps; that is INACCURATE.
     """
-    q, at, status = where_signals_end(layer, q0)
     law = SlopeLaw.of(layer, at)
     flat = (status == Status.VANISHING) & (law.log_scale < jnp.log(_FLAT))
     scale = jnp.where(flat, -jnp.inf, law.log_scale)
@@ -133,7 +150,7 @@ def stationary_slopes(layer, q0):
     scale = jnp.where(undefined, jnp.nan, scale)
     usable = (status == Status.CONVERGED) | (status == Status.UNSTABLE)
     status = jnp.where(usable & undefined, Status.INACCURATE, status)
-    return q, at, SlopeLaw(law.square, law.weight, law.largest, scale, law.unbounded), status
+    return SlopeLaw(law.square, law.weight, law.largest, scale, law.unbounded), status
 
 
 def _nonzero(x):
