@@ -11,6 +11,8 @@ from urllib.parse import unquote, urlsplit
 
 _LOADS = {("script", "src"), ("img", "src"), ("link", "href"), ("iframe", "src"), ("source", "src")}
 
+_VERBATIM = {"pre", "code", "script", "style"}
+
 
 class Page(HTMLParser):
     """Links, what is loaded, anchors and text of one page."""
@@ -21,9 +23,11 @@ class Page(HTMLParser):
         self.loads: list[str] = []
         self.anchors: set[str] = set()
         self.left_over = "arithmatex" in html
+        self._verbatim = 0
         self.feed(html)
 
     def handle_starttag(self, tag, attrs):
+        self._verbatim += tag in _VERBATIM
         given = dict(attrs)
         self.anchors |= {v for v in (given.get("id"), given.get("name") if tag == "a" else None) if v}
         for name, value in attrs:
@@ -31,6 +35,13 @@ class Page(HTMLParser):
                 self.loads.append(value)
             elif tag == "a" and name == "href":
                 self.links.append(value)
+
+    def handle_endtag(self, tag):
+        self._verbatim -= tag in _VERBATIM
+
+    def handle_data(self, data):
+        # A dollar outside of code is a formula that was not recognised.
+        self.left_over |= not self._verbatim and "$" in data
 
 
 def problems(site: Path) -> list[str]:
