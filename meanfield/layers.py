@@ -287,8 +287,9 @@ def solve_angle(chord, chi_1):
         new = jnp.where(jnp.isfinite(law), law, theta - value / slope)
         inside = (new >= low) & (new <= high)
         new = jnp.where(inside, new, (low + high) / 2)
-        # At the rounding error of the chord further steps only jitter.
-        change = jnp.where(jnp.abs(value) <= 4 * eps, 0.0, jnp.abs(new - theta))
+        # At the rounding error of the chord further steps only jitter, and its sign means nothing.
+        new = jnp.where(jnp.abs(value) <= 4 * eps, theta, new)
+        change = jnp.abs(new - theta)
         return new, low, high, change, count + 1
 
     def unfinished(state):

@@ -15,7 +15,7 @@ import numpy as np
 
 from meanfield import validation
 from meanfield.broadcasting import pointwise
-from meanfield.dual.cells import cell_of, horner, q_of_place, slope_of_place
+from meanfield.dual.cells import cell_of, horner, q_of_place, slope_of_place, whole
 from meanfield.dual.tabulated import TabulatedDual
 from meanfield.fixedpoint import FixedPoint, at_limit, by_dual, masked, phase_of
 from meanfield.status import Status
@@ -237,8 +237,8 @@ def regular_point(layer, q, c0):
 def _angle(section, chord):
     """(theta, its column, whether it is solved) where the chord takes a value."""
     s = section.start(chord)
-    column = jnp.clip(jnp.floor(s), 0, section.columns() - 1)
-    coefficients = section.cell(column.astype(jnp.int32))
+    column = jnp.clip(whole(s), 0, section.columns() - 1)
+    coefficients = section.cell(column)
     lowest = jnp.where(column == 0, -1.0, -1.3)  # theta > 0
     place = 2 * (s - column) - 1
     for _ in range(_STEPS):

@@ -254,8 +254,9 @@ def _refine(layer, low, high, found):
         # Newton's method on log(1 + gap), which is straight where Q is a power of q.
         new = x - jnp.log1p(jnp.maximum(value, -0.999)) * (1 + value) / jnp.where(slope == 0, jnp.inf, slope)
         new = jnp.where((new >= a) & (new <= b), new, (a + b) / 2)
-        # At the rounding error of the gap further steps only jitter.
-        change = jnp.where(jnp.abs(value) <= 4 * eps, 0.0, jnp.abs(new - x))
+        # At the rounding error of the gap further steps only jitter, and its sign means nothing.
+        new = jnp.where(jnp.abs(value) <= 4 * eps, x, new)
+        change = jnp.abs(new - x)
         return new, a, b, change, count + 1
 
     def unfinished(state):

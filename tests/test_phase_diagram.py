@@ -1,12 +1,18 @@
 """Phase diagrams: the fixed points of a grid, in bounded memory, saved whole."""
 
+import os
+import subprocess
+import sys
+
 import jax
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from problems import names, point, relative, solve
 
 import meanfield as mf
-from meanfield import phase_diagrams
+from meanfield import points
 from meanfield.phase_diagrams import FIELDS
 
 AXES = dict(
@@ -74,20 +80,25 @@ def test_chunks_bound_the_memory_and_change_nothing(monkeypatch, chunk):
     grid = dict(weight_var=np.linspace(0.5, 4, 13), anticorrelation=np.linspace(-1, 1, 11), bias_var=0.1)
     whole = mf.phase_diagram("relu", **grid)
     sizes = []
-    solve_chunk = phase_diagrams._solve
+    solve_chunk = points.DirectSolver.solve
 
-    def counted(activation, dual, scan, weight_var, *rest):
-        sizes.append(len(weight_var))
-        return solve_chunk(activation, dual, scan, weight_var, *rest)
+    def counted(self, columns):
+        sizes.append(len(columns[0]))
+        return solve_chunk(self, columns)
 
-    monkeypatch.setattr(phase_diagrams, "_solve", counted)
-    monkeypatch.setattr(phase_diagrams, "_CHUNK_CLOSED_FORM", chunk)
+    monkeypatch.setattr(points.DirectSolver, "solve", counted)
+    monkeypatch.setattr(points, "chunk_size", lambda size, most: chunk)
     pieces = mf.phase_diagram("relu", **grid)
-    # As few chunks as the bound allows, all of one shape, together the whole grid.
-    assert len(sizes) == -(-143 // chunk)
-    assert len(set(sizes)) == 1 and sizes[0] <= chunk and sum(sizes) >= 143
+    assert sizes == [chunk] * -(-143 // chunk)
     for name in FIELDS:
         np.testing.assert_allclose(getattr(pieces, name), getattr(whole, name), rtol=1e-14, atol=1e-15)
+
+
+@given(size=st.integers(1, 10**9), most=st.sampled_from([1 << 8, 1 << 14, 1 << 17]))
+def test_chunks_are_bounded_and_of_few_shapes(size, most):
+    chunk = points.chunk_size(size, most)
+    assert 0 < chunk <= most and (chunk == most or size <= chunk < 2 * size + 16)
+    assert chunk % 16 == 0 and (chunk <= 256 or chunk.bit_count() == 1)
 
 
 @pytest.mark.slow
@@ -189,3 +200,69 @@ def test_the_thesis_diagram_has_its_four_phases():
     bounded = (diagram.status == mf.Status.CONVERGED).tolist()
     assert chaotic == [[False, False], [False, True], [False, True]]
     assert bounded == [[True, True], [False, True], [False, False]]
+
+
+# --- tables, and the points that they do not serve ------------------------------------
+
+
+def close_to_fixed_points(name, diagram, sample=60, rtol=1e-9):
+    """Status, q, c and the chi's at random points against ``fixed_point``, which knows no tables."""
+    rng = np.random.default_rng(5)
+    (first, second), (fixed, value) = diagram.axes, diagram.fixed
+    i, j = (rng.integers(0, np.size(getattr(diagram, axis)), sample) for axis in (first, second))
+    prior = {first: getattr(diagram, first)[i], second: getattr(diagram, second)[j], fixed: value}
+    with jax.enable_x64(True):
+        exact = mf.fixed_point(name, mf.NormalPrior(**prior), q0=float(diagram.q0))
+    np.testing.assert_array_equal(diagram.status[i, j], exact.status)
+    np.testing.assert_array_equal(diagram.phase[i, j], exact.phase)
+    for field in ("q", "one_minus_c", "chi_q", "chi_c", "chi_1"):
+        expected = np.asarray(getattr(exact, field))
+        # Near the edge of chaos 1 - c* hangs on the small difference of chi_1 and 1.
+        condition = 1 + 1e-3 / np.abs(exact.chi_1 - 1) if field == "one_minus_c" else 1.0
+        same = (diagram_field := getattr(diagram, field)[i, j]) == expected
+        close = np.abs(diagram_field - expected) <= rtol * condition * np.abs(expected) + 1e-13
+        assert np.all(same | close | (np.isnan(diagram_field) & np.isnan(expected))), field
+    return set(np.unique(diagram.status))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name, q0, grid, statuses",
+    [
+        # Two basins, one of them unbounded: q0 lies between fixed points.
+        ("silu", 2.0, dict(weight_var=np.linspace(1.5, 3, 40), bias_var=np.linspace(0, 0.4, 25)), {0, 1, 2}),
+        # Q rises and falls: no point is regular.
+        ("cos", 1.0, dict(weight_var=np.linspace(0.5, 20, 40), anticorrelation=np.linspace(0, 1, 20)), {0}),
+    ],
+)
+def test_points_that_are_not_regular_are_solved_one_by_one(name, q0, grid, statuses):
+    diagram = mf.phase_diagram(name, **{"bias_var": 0.01} | grid, q0=q0)
+    assert statuses <= close_to_fixed_points(name, diagram)
+
+
+def test_a_diagram_of_a_bounded_piecewise_linear_activation_is_that_of_its_closed_form():
+    grid = dict(weight_var=np.linspace(0.5, 4, 40), bias_var=np.linspace(0.01, 0.5, 25))
+    assert close_to_fixed_points("hard_tanh", mf.phase_diagram("hard_tanh", **grid)) == {0}
+
+
+@pytest.mark.slow
+def test_a_mesh_of_eight_devices_gives_the_bits_of_one():
+    code = """
+import jax, numpy as np, meanfield as mf
+mesh = jax.make_mesh((4, 2), ("a", "b"))
+# Eight times the points of a chunk: a device's share is what one device alone takes at once.
+for name, n, m in (("tanh", 512, 256), ("relu", 1024, 1024)):
+    grid = dict(weight_var=np.linspace(0.5, 4, n), bias_var=np.linspace(0.0, 0.5, m), anticorrelation=0.9)
+    one, eight = mf.phase_diagram(name, **grid), mf.phase_diagram(name, **grid, mesh=mesh)
+    for field in ("q", "c", "one_minus_c", "chi_q", "chi_c", "chi_1", "chi_perp", "status", "phase"):
+        assert getattr(one, field).tobytes() == getattr(eight, field).tobytes(), (name, field)
+print(jax.device_count())
+"""
+    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ | flags)
+    assert (run.returncode, run.stdout) == (0, "8\n"), run.stderr
+
+
+def test_a_mesh_must_be_one():
+    with pytest.raises(TypeError, match="mesh must be"):
+        mf.phase_diagram("relu", weight_var=np.linspace(1, 2, 3), bias_var=np.linspace(0, 1, 3), mesh=8)

@@ -9,6 +9,7 @@ point then costs one look-up of contiguous coefficients and some hundred operati
 
 import functools
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -24,13 +25,19 @@ def cell_of(q):
 
     Beyond the table that of its end: scaled moments are constant there, as in the limits.
     """
-    # Whole octaves apart from the rest, which then keeps its digits in single precision too.
-    octave = jnp.clip(jnp.log2(q), LOWEST, LOWEST + 2.0 * PANELS)
-    whole = jnp.minimum(jnp.floor(octave), LOWEST + 2 * PANELS - 1)
-    place = _PER_OCTAVE * (octave - whole)
-    eighth = jnp.minimum(jnp.floor(place), _PER_OCTAVE - 1)
-    cell = _PER_OCTAVE * (whole - LOWEST) + eighth
-    return cell.astype(jnp.int32), 2 * (place - eighth) - 1
+    eighths = _PER_OCTAVE * jnp.clip(jnp.log2(q), LOWEST, LOWEST + 2.0 * PANELS)
+    first = LOWEST * _PER_OCTAVE
+    cell = whole(jnp.minimum(eighths, first + PANELS * CELLS - 0.5)) - first
+    return cell, 2 * (eighths - (cell + first)) - 1
+
+
+def whole(x):
+    """The integer below x, made once.
+
+    XLA computes cheap values again wherever they are used, and not always to the same bit: beside
+    an integer, coefficients would come from one cell and the position from another.
+    """
+    return jax.lax.optimization_barrier(jnp.floor(jax.lax.stop_gradient(x)).astype(jnp.int32))
 
 
 def q_of_place(cell, place):

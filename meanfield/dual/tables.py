@@ -38,6 +38,7 @@ _SIZES = ((48, 64), (112, 192))
 _TOLERANCE = 2e-13
 _PROBES = 26  # points at which a panel is held against its source
 _BATCH = 32
+_MOST_TABLES = 32
 CACHE_VARIABLE = "MEANFIELD_CACHE"
 _FORMAT = "1"
 
@@ -51,7 +52,10 @@ def tables_of(source: Dual, activation, cache=None) -> "DualTables":
     key = activation.fn, activation.kinks, activation.scale, tuple(float(p) for p in activation.params)
     if key not in _TABLES:
         directory = cache or os.environ.get(CACHE_VARIABLE)
-        _TABLES[key] = DualTables(source, activation, Path(directory) if directory else None)
+        made = DualTables(source, activation, Path(directory) if directory else None)
+        if len(_TABLES) >= _MOST_TABLES:  # a sweep may go over any number of parameter values
+            _TABLES.pop(next(iter(_TABLES)), None)
+        _TABLES[key] = made
     return _TABLES[key]
 
 

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from meanfield.dual.base import Dual
-from meanfield.dual.cells import ANGLE_TERMS, CELLS, Q_TERMS, cell_of, horner, stretch_of
+from meanfield.dual.cells import ANGLE_TERMS, CELLS, Q_TERMS, cell_of, horner, stretch_of, whole
 
 STARTS = 128  # bins of the table of first guesses
 
@@ -118,21 +118,20 @@ class Section:
         """The chord and its derivative over theta, by the polynomial of one cell of the angle."""
         columns = self.columns()
         s = jnp.arcsinh(theta / self.scale) / self.reach * columns
-        value, slope = horner(self.cell(column.astype(jnp.int32)), 2 * (s - column) - 1)
+        value, slope = horner(self.cell(column), 2 * (s - column) - 1)
         return value, slope * 2 * columns / (self.reach * jnp.sqrt(self.scale**2 + theta**2))
 
     def chord(self, theta):
         s = jnp.arcsinh(theta / self.scale) / self.reach * self.columns()
-        column = jnp.clip(jnp.floor(jax.lax.stop_gradient(s)), 0, self.columns() - 1)
-        return horner(self.cell(column.astype(jnp.int32)), 2 * (s - column) - 1)[0]
+        return self.chord_and_slope(theta, jnp.clip(whole(s), 0, self.columns() - 1))[0]
 
     def start(self, chord):
         """A first guess of s (in cells) where the chord takes a value: within a few hundredths of a cell."""
         top, bottom = self.end(0), self.end(1)
         w = jnp.sqrt(jnp.clip((top - chord) / jnp.maximum(top - bottom, 1e-300), 0.0, 1.0)) * STARTS
-        bin_ = jnp.minimum(jnp.floor(w), STARTS - 1)
+        bin_ = jnp.minimum(whole(w), STARTS - 1)
         starts = self.table.starts.reshape(-1)
-        low = (self.slot * (CELLS + 1) + self.row) * (STARTS + 1) + bin_.astype(jnp.int32)
+        low = (self.slot * (CELLS + 1) + self.row) * (STARTS + 1) + bin_
         high = low + (STARTS + 1)
         mix, rest = (self.place + 1) / 2, w - bin_
 
