@@ -101,20 +101,34 @@ def main():
     )
     parser.add_argument("--quick", action="store_true", help="small sizes, to see that it runs")
     parser.add_argument("--relu", action="store_true", help="Kolmogorov distances of ReLU networks alone")
-    parser.add_argument("--json", type=Path, help="write the rows to this file too")
-    options = parser.parse_args()
-    rows = []
-    parts = (
-        [distances(options.quick, ["relu"])]
-        if options.relu
-        else [times(options.quick), exponents(options.quick), distances(options.quick, list(CASES))]
+    parser.add_argument("--part", choices=("times", "exponents", "distances"), help="one part alone")
+    parser.add_argument("--activation", choices=tuple(CASES), help="distances of this activation alone")
+    parser.add_argument(
+        "--json", type=Path, help="write the rows to this file, in place of those of the same name"
     )
-    for part in parts:
-        for row in part:
-            rows.append(row)
-            print({k: f"{v:.4g}" if isinstance(v, float) else v for k, v in row.items()}, flush=True)
-            if options.json:
-                options.json.write_text(json.dumps({"machine": machine(), "rows": rows}, indent=1) + "\n")
+    options = parser.parse_args()
+    activations = [options.activation] if options.activation else list(CASES)
+    parts = {
+        "times": times(options.quick),
+        "exponents": exponents(options.quick),
+        "distances": distances(options.quick, ["relu"] if options.relu else activations),
+    }
+    chosen = (
+        ["distances"]
+        if options.relu or options.activation
+        else [options.part]
+        if options.part
+        else list(parts)
+    )
+    rows = {}
+    if options.json and options.json.exists():
+        rows = {row["job"]: row for row in json.loads(options.json.read_text())["rows"]}
+    for row in (row for name in chosen for row in parts[name]):
+        rows[row["job"]] = row
+        print({k: f"{v:.4g}" if isinstance(v, float) else v for k, v in row.items()}, flush=True)
+        if options.json:
+            results = {"machine": machine(), "rows": list(rows.values())}
+            options.json.write_text(json.dumps(results, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import mpmath
 import numpy as np
 import pytest
+from problems import gaussian_mean
 from scipy import integrate, special
 
 import meanfield as mf
@@ -45,11 +46,11 @@ def test_convolution_kernels_are_delta_orthogonal(x64):
 
 
 def test_signals_cannot_tell_orthogonal_from_independent_weights(x64):
-    independent, orthogonal = (mf.fixed_point("tanh", law(1.8, 0.05)) for law in (NORMAL, ORTHOGONAL))
+    independent, orthogonal = (mf.fixed_point("relu", law(1.8, 0.05)) for law in (NORMAL, ORTHOGONAL))
     for one, other in zip(jax.tree.leaves(independent), jax.tree.leaves(orthogonal), strict=True):
         assert one == other
-    path = mf.propagate("tanh", ORTHOGONAL(1.8, 0.05), depth=3)
-    np.testing.assert_array_equal(path.c, mf.propagate("tanh", NORMAL(1.8, 0.05), depth=3).c)
+    path = mf.propagate("relu", ORTHOGONAL(1.8, 0.05), depth=3)
+    np.testing.assert_array_equal(path.c, mf.propagate("relu", NORMAL(1.8, 0.05), depth=3).c)
     doubled = jax.tree.map(lambda x: 2 * x, ORTHOGONAL(1.8, 0.05))
     assert (doubled.weight_var, doubled.bias_var, doubled.anticorrelation) == (3.6, 0.1, 0.0)
 
@@ -68,7 +69,8 @@ def test_the_density_integrates_to_one_with_the_moments_of_the_closed_forms(
     assert abs(found.total - 1) <= 1e-6
     assert abs(found.relative_moment(1) - 1) <= 1e-6
     assert abs(found.relative_moment(2) / (1 + found.relative_variance) - 1) <= 1e-6
-    assert np.all(np.diff(found.log_singular_value) >= 0) and np.all(found.mass >= 0)
+    x = found.log_singular_value
+    assert np.all(x[1:] >= x[:-1]) and np.all(found.mass >= 0)
 
 
 @pytest.mark.parametrize("depth", [2, 64])
@@ -158,7 +160,6 @@ def _start(gap):
 
 def test_a_spread_that_the_quadrature_cannot_resolve_is_said(x64):
     assert spectrum("tanh", NORMAL(20.0, 0.05), 1).status == mf.Status.INACCURATE
-    assert spectrum("selu", ORTHOGONAL(1.1, 0.05), 2).status == mf.Status.INACCURATE
 
 
 # --- Lyapunov -----------------------------------------------------------------------
@@ -181,17 +182,16 @@ def test_exponents_of_linear_and_relu_networks_are_those_of_the_closed_forms(x64
 
 def test_exponents_of_tanh_networks_are_those_measured_twice(x64):
     found = mf.lyapunov_spectrum("tanh", NORMAL(2.5, 0.05), LEVELS)
-    assert np.max(np.abs(found.exponent - [-2.6899, -1.1860, -0.5351, -0.1767, 0.0210])) <= 5e-4
+    measured = np.array([-2.6899, -1.1860, -0.5351, -0.1767, 0.0210])
+    assert np.max(np.abs(found.exponent - measured)) <= 5e-4
 
 
 @pytest.mark.parametrize("law", [NORMAL, ORTHOGONAL])
 def test_the_top_exponent_is_half_the_logarithm_of_chi_perp(x64, law):
-    prior = law(2.5, 0.05)
-    found = mf.lyapunov_spectrum("tanh", prior, 1.0)
-    expected = np.log(mf.fixed_point("tanh", prior).chi_perp) / 2
-    assert abs(found.top - expected) <= 1e-10 and abs(found.exponent - expected) <= 1e-10
-    slightly_less = mf.lyapunov_spectrum("tanh", prior, 1 - 1e-13)
-    assert abs(slightly_less.exponent - expected) <= 1e-10
+    found = mf.lyapunov_spectrum("tanh", law(2.5, 0.05), np.array([1.0, 1 - 1e-13, 1.0, 0.5, 0.5]))
+    chi_perp = 2.5 * gaussian_mean(lambda h: 1 / np.cosh(h) ** 4, float(found.q[0]))
+    expected = np.log(chi_perp) / 2
+    assert abs(found.top[0] - expected) <= 1e-10 and np.max(np.abs(found.exponent[:3] - expected)) <= 1e-10
 
 
 @pytest.mark.parametrize("law", [NORMAL, ORTHOGONAL])
@@ -220,7 +220,7 @@ def test_isometry_is_the_moments_of_the_spectrum(x64):
     assert found.spread**2 == pytest.approx(float(full.relative_moment(2)) - 1, rel=1e-9)
     square = float(full.mean) ** 2 * float(full.relative_moment(2)) - 2 * float(full.mean) + 1
     assert found.deviation**2 == pytest.approx(square, rel=1e-9)
-    assert found.top_exponent == mf.lyapunov_spectrum("tanh", prior, 1.0).top
+    assert found.top_exponent == pytest.approx(float(full.log_mean) / 16, rel=1e-12)
 
 
 def test_a_large_grid_is_interpolated_to_the_same_numbers(x64):
@@ -254,12 +254,19 @@ def test_relu_and_gaussian_weights_have_no_isometry(x64):
 # --- transformations, precision, errors --------------------------------------------
 
 
-def test_it_maps_compiles_and_differentiates(x64):
+def test_it_maps_and_compiles(x64):
     priors = NORMAL(np.array([1.5, 1.8]), 0.05)
-    batch = mf.jacobian_spectrum("tanh", priors, 8)
+    batch = jax.jit(lambda p: mf.jacobian_spectrum("relu", p, 8))(priors)
     assert batch.density.shape == (2, POINTS) and batch.status.shape == (2,)
-    one = jax.jit(lambda p: mf.jacobian_spectrum("tanh", p, 8))(NORMAL(1.8, 0.05))
+    one = spectrum("relu", NORMAL(1.8, 0.05), 8)
     np.testing.assert_allclose(one.density, batch.density[1], rtol=1e-9)
+    t = np.array([[0.6], [0.9]])
+    assert mf.lyapunov_spectrum("relu", priors, t).exponent.shape == (2, 2)
+
+
+@pytest.mark.slow
+def test_derivatives_are_differences(x64):
+    """With q* and all roots inside. A node moves with the prior: what counts is the law at one place."""
 
     def observed(w):
         p = NORMAL(w, 0.05)
@@ -269,18 +276,26 @@ def test_it_maps_compiles_and_differentiates(x64):
                 jacobian.log_largest,
                 jacobian.relative_moment(1) * jacobian.mean,
                 jacobian.cdf[500],
+                jacobian.log_singular_value[500],
                 mf.lyapunov_spectrum("tanh", p, 0.3).exponent,
                 mf.isometry("tanh", p, 8).spread,
             ]
         )
 
     step = 1e-4
-    slope = jax.jacfwd(observed)(1.8)
-    np.testing.assert_allclose(
-        slope, (observed(1.8 + step) - observed(1.8 - step)) / (2 * step), rtol=2e-5, atol=1e-7
-    )
-    backwards = jax.grad(lambda w: observed(w)[0] + observed(w)[3])(1.8)
-    assert backwards == pytest.approx(float(slope[0] + slope[3]), rel=1e-9)
+    slope = np.array(jax.jacfwd(observed)(1.8))
+    expected = np.array(observed(1.8 + step) - observed(1.8 - step)) / (2 * step)
+    density = float(mf.jacobian_spectrum("tanh", NORMAL(1.8, 0.05), 8).density[500])
+    for derivative in (slope, expected):
+        derivative[2] -= density * derivative[3]
+        derivative[3] = 0
+    np.testing.assert_allclose(slope, expected, rtol=2e-5, atol=1e-7)
+
+
+def test_reverse_mode_gives_the_derivative_of_the_closed_form(x64):
+    exponent = lambda w, t: mf.lyapunov_spectrum("relu", NORMAL(w, 0.05), t).exponent  # noqa: E731
+    by_weight, by_t = jax.grad(exponent, (0, 1))(1.8, 0.8)
+    assert by_weight == pytest.approx(1 / 3.6, rel=1e-12) and by_t == pytest.approx(1 / 0.6, rel=1e-12)
 
 
 @pytest.mark.parametrize("law", [NORMAL, ORTHOGONAL])
@@ -289,14 +304,14 @@ def test_single_precision_is_single_precision(law):
     assert found.density.dtype == jnp.float32 and found.status == mf.Status.CONVERGED
     assert abs(float(found.total) - 1) < 1e-4
     assert abs(float(found.relative_moment(1)) - 1) < 1e-4
-    exponent = mf.lyapunov_spectrum("tanh", law(2.5, 0.05), 0.5).exponent
+    exponent = mf.lyapunov_spectrum("tanh", law(2.5, 0.05), LEVELS).exponent
     assert exponent.dtype == jnp.float32
     with jax.enable_x64(True):
-        assert abs(mf.lyapunov_spectrum("tanh", law(2.5, 0.05), 0.5).exponent - exponent) < 1e-5
+        assert np.max(np.abs(mf.lyapunov_spectrum("tanh", law(2.5, 0.05), LEVELS).exponent - exponent)) < 2e-5
 
 
 def test_invalid_values_inside_a_trace_are_reported_at_their_point(x64):
-    make = lambda w: mf.lyapunov_spectrum("tanh", NORMAL(w, 0.05), 0.5)  # noqa: E731
+    make = lambda w: mf.lyapunov_spectrum("relu", NORMAL(w, 0.05), 0.75)  # noqa: E731
     found = jax.vmap(make)(jnp.array([-1.0, 1.8]))
     assert found.status.tolist() == [mf.Status.INVALID, mf.Status.CONVERGED]
     assert np.isnan(found.exponent[0]) and np.isfinite(found.exponent[1])

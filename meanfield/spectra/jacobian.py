@@ -116,7 +116,8 @@ def jacobian_spectrum(activation, prior=None, depth=1, *, points=1000, q0=1.0) -
 
     No step size, no starting guess and no branch is chosen anywhere (see
     ``spectra.resolvent``), so that no depth is special. Works under jit, vmap and
-    grad, in float32 and float64. Raises TypeError or ValueError.
+    grad, in float32 and float64; derivatives at a node take its parameter on the
+    curve as given. Raises TypeError or ValueError.
     """
     layer = DenseLayer.of(activation, prior)
     depth = validation.count("depth", depth)
@@ -167,7 +168,8 @@ def _many_layers(product: Product, zero, points) -> dict:
     begin = top_edge(product)
     low = jax.lax.stop_gradient(begin)
     high = _end(frozen, low, zero)
-    panel, within, weight = panel_rule(points)
+    panel, *rule = panel_rule(points)
+    within, weight = (jnp.asarray(x, low.dtype) for x in rule)
     breaks = _breaks(frozen, low, high, int(panel[-1]) + 1)
     width = jnp.diff(breaks)[panel]
     phase = breaks[panel] + width * within

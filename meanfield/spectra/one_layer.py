@@ -18,7 +18,8 @@ def one_orthogonal_layer(layer, law, q, points) -> dict:
     """
     root, tail = jnp.sqrt(q), _tail(q.dtype)
     kinks = jnp.clip(jnp.asarray(layer.activation.landmarks, q.dtype) / root, -tail, tail)
-    panel, within, weight = panel_rule(points)
+    panel, *rule = panel_rule(points)
+    within, weight = (jnp.asarray(x, q.dtype) for x in rule)
     even = jnp.linspace(-tail, tail, int(panel[-1]) + 2 - kinks.size, dtype=q.dtype)
     breaks = jnp.sort(jnp.concatenate([even, kinks]))
     width = jnp.diff(breaks)[panel]
