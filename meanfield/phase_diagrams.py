@@ -128,8 +128,8 @@ def phase_diagram(
         that prior. Then c and chi_c are NaN where signals part (chi_1 > 1): they take
         sampling, for which see ``fixed_point``. All else is deterministic.
 
-    mesh: a ``jax.sharding.Mesh`` over whose devices the grid is cut, any number of axes: every device
-        solves chunks as one device alone would, so that results are the same to the bit.
+    mesh: a ``jax.sharding.Mesh``, with any number of axes, over whose devices the chunks of the grid
+        are dealt: each runs what one device alone would, so that results are the same to the bit.
 
     Give two of them as 1-d arrays and at most one as a number (bias_var and
     anticorrelation are 0 if left out). Computes in float64 whatever JAX's default
@@ -156,8 +156,8 @@ def phase_diagram(
         return [grid[i] for grid, i in zip(grids, index, strict=True)]
 
     with jax.enable_x64(True), progress_bar(size, "phase diagram") as advance:
-        solver = point_solver(activation, law, q0, c0, size, mesh)
-        result = solve_in_chunks(solver, size, columns_of, advance)
+        solver = point_solver(activation, law, q0, c0, size)
+        result = solve_in_chunks(solver, size, columns_of, advance, mesh)
     shape = tuple(n for n, name in zip(sizes, PARAMETERS, strict=True) if np.ndim(axes[name]) == 1)
     fields = {name: array.reshape(shape) for name, array in result.items()}
     return PhaseDiagram(

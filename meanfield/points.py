@@ -4,24 +4,22 @@ A chunk's result depends on its own values and shape alone, so that it does not 
 """
 
 import dataclasses
-import functools
 import threading
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh
 
 from meanfield.activations import as_activation
 from meanfield.dual import (
     Dual,
-    LinearPieces,
     QuadratureDual,
-    TabulatedDual,
     dual_of,
     is_tabulable,
     panel_of,
@@ -62,25 +60,42 @@ def solve_points(
 
 
 def solve_in_chunks(
-    solver: "PointSolver", size: int, columns_of: Callable, advance=lambda done: None
+    solver: "PointSolver",
+    size: int,
+    columns_of: Callable,
+    advance=lambda done: None,
+    mesh: Mesh | None = None,
 ) -> Values:
-    """All fields at ``size`` priors, of which ``columns_of(start, stop)`` gives the parameters."""
+    """All fields at ``size`` priors, of which ``columns_of(start, stop)`` gives the parameters.
+
+    Every device of the mesh takes the next chunk when it has done its last one, by the same program
+    that one device alone would run: which of them it was does not show in a single bit.
+    """
     result = {name: np.empty(size, np.int8 if name in INTEGERS else np.float64) for name in FIELDS}
     chunk = chunk_size(size, solver.most)
+    free: SimpleQueue = SimpleQueue()
+    # Without a mesh two chunks are under way: one is on the host while the other computes.
+    devices = [None, None] if mesh is None else list(mesh.devices.flat)
+    for device in devices:
+        free.put(device)
 
     def solve(start: int) -> int:
         stop = min(start + chunk, size)
-        with jax.enable_x64(True):  # a setting of the thread
-            solved = solver.solve([_padded(c, chunk) for c in columns_of(start, stop)])
+        device = free.get()
+        try:
+            with jax.enable_x64(True):  # a setting of the thread
+                solved = solver.solve([_padded(c, chunk) for c in columns_of(start, stop)], device)
+        finally:
+            free.put(device)
         _store(result, slice(start, stop), solved, stop - start)
         return stop - start
 
-    with ThreadPoolExecutor(solver.threads) as pool:
+    with ThreadPoolExecutor(len(devices)) as pool:
         waiting: deque = deque()
         try:
             for start in range(0, size, chunk):
                 waiting.append(pool.submit(solve, start))
-                if len(waiting) > solver.threads:
+                if len(waiting) > len(devices):
                     advance(waiting.popleft().result())
             while waiting:
                 advance(waiting.popleft().result())
@@ -96,16 +111,14 @@ def chunk_size(size: int, most: int) -> int:
     return min(most, 1 << (size - 1).bit_length())
 
 
-def point_solver(
-    activation, special_weight, q0: float, c0: float, size: int, mesh: Mesh | None = None
-) -> "PointSolver":
+def point_solver(activation, special_weight, q0: float, c0: float, size: int) -> "PointSolver":
     """The solver for ``size`` points of one activation (and special weight, if any)."""
     if special_weight is not None:
         return AsymmetricSolver(activation, as_special_weight(special_weight), q0, c0)
     dual = dual_of(activation)
     if is_tabulable(dual) and size >= _FEWEST_FOR_TABLE:
-        return TabulatedSolver(activation, dual, q0, c0, mesh)
-    return DirectSolver(activation, dual, q0, c0, mesh)
+        return TabulatedSolver(activation, dual, q0, c0)
+    return DirectSolver(activation, dual, q0, c0)
 
 
 def _padded(values: np.ndarray, size: int) -> np.ndarray:
@@ -123,84 +136,74 @@ class PointSolver(ABC):
 
     most: int
     """Points a chunk, at most."""
-    threads: int = 1
-    """How many chunks to have under way."""
 
     @abstractmethod
-    def solve(self, columns: Columns) -> Values:
-        """All fields at priors given by three arrays of one shape (n,)."""
+    def solve(self, columns: Columns, device=None) -> Values:
+        """All fields at priors given by three arrays of one shape (n,), on a device or the default one."""
 
 
 class DirectSolver(PointSolver):
     """By the dual itself: a closed form, or a quadrature for few points."""
 
-    def __init__(self, activation, dual: Dual, q0: float, c0: float, mesh: Mesh | None = None):
+    def __init__(self, activation, dual: Dual, q0: float, c0: float):
         self.most = 1 << 8 if isinstance(dual, QuadratureDual) else 1 << 17
-        self.most *= devices_of(mesh)
         layer = DenseLayer(activation, NormalPrior(1.0), dual)
-        scan = shared_scan(layer, jnp.float64)
-        self._run = _on(mesh, _solve, (activation, dual, scan), q0, c0)
+        self._job = _Job(_solve, (activation, dual, shared_scan(layer, jnp.float64)), q0, c0)
 
-    def solve(self, columns):
-        return _fields(self._run(*columns))
+    def solve(self, columns, device=None):
+        return _fields(self._job(device, *columns))
 
 
 class TabulatedSolver(PointSolver):
     """By tables: regular points in bulk, unbounded and vanishing ones by their limit, others one by one."""
 
-    def __init__(self, activation, dual: Dual, q0: float, c0: float, mesh: Mesh | None = None):
-        self.most = (1 << 14 if jax.default_backend() == "cpu" else 1 << 20) * devices_of(mesh)
-        self.threads = 1 if mesh is not None else 2
-        self._mesh, self._activation, self._source = mesh, activation, dual
-        self._start = q0, c0
+    def __init__(self, activation, dual: Dual, q0: float, c0: float):
+        self.most = 1 << 14 if jax.default_backend() == "cpu" else 1 << 20
+        self._activation, self._source, self._start = activation, dual, (q0, c0)
         self._tables = tables_of(dual, activation)
         self._lock = threading.Lock()
-        self._ready: tuple[TabulatedDual, Callable] | None = None
         table = self._tables.dual()
         self._scan = growth_scan(DenseLayer(activation, NormalPrior(1.0), table))
-        self._variances = _on(mesh, _regular_variances, (activation, table, self._scan), q0)
+        self._variances = _Job(_regular_variances, (activation, table, self._scan), q0)
+        self._ready: dict[str, _Job] = {}
 
-    def solve(self, columns):
-        q, status, sure, panels = jax.device_get(self._variances(*columns))
-        table, correlations = self._with_panels(panels[status == Status.CONVERGED])
-        point, solved = correlations(*columns, q)
-        values = _fields(point)
+    def solve(self, columns, device=None):
+        q, status, sure, panels = jax.device_get(self._variances(device, *columns))
         finite = status == Status.CONVERGED
-        limits = sure & ~finite
-        if limits.any():
-            at_limits = _on(None, _limits, (self._activation, table), self._start[1])
-            self._fill(values, limits, at_limits, [*columns, status])
-        others = ~limits & ~(sure & np.asarray(solved))
-        if others.any():
-            self._fill(
-                values,
-                others,
-                _on(None, _solve, (self._activation, table, self._scan), *self._start),
-                columns,
-            )
+        ready = self._with_panels(panels[finite])
+        point, solved = ready["regular"](device, *columns, q)
+        values = _fields(point)
+        self._fill(values, sure & ~finite, ready["limits"], device, [*columns, status])
+        others = np.where(finite, ~(sure & np.asarray(solved)), ~sure)
+        self._fill(values, others, ready["others"], device, columns)
         poor = values["status"] == Status.INACCURATE
-        if poor.any() and not isinstance(self._source, LinearPieces):
+        if poor.any():
             exact = DirectSolver(self._activation, self._source, *self._start)
-            self._fill(values, poor, exact._run, columns, (exact.most,))
+            self._fill(values, poor, exact._job, device, columns, (exact.most,))
         return values
 
-    def _with_panels(self, panels) -> tuple[TabulatedDual, Callable]:
-        """The table, once it has these panels, and what solves correlations with it."""
+    def _with_panels(self, panels) -> "dict[str, _Job]":
+        """What solves points with a table that has these panels."""
         with self._lock:
-            if self._tables.build(np.unique(panels)) or self._ready is None:
-                table = self._tables.dual()
-                shared = self._activation, table
-                self._ready = table, _on(self._mesh, _regular_points, shared, self._start[1])
+            if self._tables.build(np.unique(panels)) or not self._ready:
+                shared = self._activation, self._tables.dual()
+                q0, c0 = self._start
+                self._ready = {
+                    "regular": _Job(_regular_points, shared, c0),
+                    "limits": _Job(_limits, shared, c0),
+                    "others": _Job(_solve, (*shared, self._scan), q0, c0),
+                }
             return self._ready
 
     @staticmethod
-    def _fill(values: Values, where, run: Callable, columns: Columns, shapes=_FEW) -> None:
+    def _fill(values: Values, where, job: "_Job", device, columns: Columns, shapes=_FEW) -> None:
         """Solve some points of a chunk in batches of few distinct shapes."""
         (index,) = np.nonzero(where)
         while index.size:
             shape = next((n for n in shapes if n >= index.size), shapes[-1])
             some, index = index[:shape], index[shape:]
-            _store(values, some, _fields(run(*(_padded(c[some], shape) for c in columns))), len(some))
+            solved = job(device, *(_padded(c[some], shape) for c in columns))
+            _store(values, some, _fields(solved), len(some))
 
 
 class AsymmetricSolver(PointSolver):
@@ -214,7 +217,7 @@ class AsymmetricSolver(PointSolver):
     def _prior(self, columns) -> AsymmetricPrior:
         return AsymmetricPrior(**dict(zip(PARAMETERS, columns, strict=True)), special_weight=self._law)
 
-    def solve(self, columns):
+    def solve(self, columns, device=None):
         from meanfield.density.fixed_point import settled_fixed_point, settled_grid
 
         solved, several = jax.device_get(settled_grid(self._activation, self._prior(columns), *self._start))
@@ -234,31 +237,21 @@ def _fields(point: FixedPoint) -> Values:
     return {name: np.array(getattr(point, name)) for name in FIELDS}
 
 
-# --- one compiled function a job, on one device or several -------------------------------
+# --- compiled functions ----------------------------------------------------------------
 
 
-def devices_of(mesh: Mesh | None) -> int:
-    return 1 if mesh is None else mesh.size
+class _Job:
+    """``function(shared, columns, start)`` on any device, to which what is shared is brought once."""
 
+    def __init__(self, function: Callable, shared, *start: float):
+        self._function, self._start = function, start
+        self._shared = {None: shared}
 
-def _on(mesh: Mesh | None, job: Callable, shared, *start: float) -> Callable:
-    """``job(shared, columns, start)`` as a function of the columns, cut over the devices of a mesh."""
-    if mesh is None:
-        return lambda *columns: job(shared, tuple(columns), start)
-    axis = PartitionSpec(mesh.axis_names)
-    cut = NamedSharding(mesh, axis)
-    shared = jax.device_put(shared, NamedSharding(mesh, PartitionSpec()))
-    sharded = _sharded(job, mesh, axis)
-    return lambda *columns: sharded(shared, tuple(jax.device_put(c, cut) for c in columns), start)
-
-
-@functools.cache
-def _sharded(job, mesh, axis):
-    # Every device runs what one device alone would run on a chunk of that shape: the same bits.
-    whole = PartitionSpec()
-    return jax.jit(
-        jax.shard_map(job, mesh=mesh, in_specs=(whole, axis, whole), out_specs=axis, check_vma=False)
-    )
+    def __call__(self, device, *columns):
+        if device not in self._shared:
+            self._shared[device] = jax.device_put(self._shared[None], device)
+        columns = columns if device is None else jax.device_put(columns, device)
+        return self._function(self._shared[device], columns, self._start)
 
 
 def _over_priors(at, columns, start):
