@@ -1,0 +1,179 @@
+"""Any activation at the speed of a closed form: time a point, its floor, tables, first calls, derivatives.
+
+    python benchmarks/scale.py            # full sizes; --quick for small ones
+    python benchmarks/scale.py --json results.json
+
+The error of a diagram is its largest residual at random points, by quadrature: |Q(q) - q| / q and, where
+c* < 1, the relative residual of the chord. The floor of a tanh point is what it must cost: its operations (as
+XLA counts those of the compiled program, a transcendental function as 20) at the rate of a polynomial
+evaluated in cache, plus its bytes at the rate of a copy, both measured here.
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from harness import main, median_seconds
+
+import meanfield as mf
+from meanfield.activations import as_activation
+from meanfield.layers import DenseLayer
+from meanfield.points import point_solver
+
+ACTIVATIONS = ("tanh", "gelu", "silu", "mish", "elu", "softplus", "hard_tanh", "softsign")
+_TRANSCENDENTAL = 20
+_BYTES = 3 * 8 + 7 * 8 + 2  # parameters read, fields written
+
+
+def diagram(name: str, side: int) -> mf.PhaseDiagram:
+    grid = {"weight_var": np.linspace(0.5, 4, side), "bias_var": np.linspace(0.01, 0.5, side)}
+    return mf.phase_diagram(name, **grid)
+
+
+def residual(diagram, sample=64) -> float:
+    """Largest residual of q* and c* at random converged points, by the dual itself."""
+    rng = np.random.default_rng(0)
+    i, j = np.nonzero(diagram.status == mf.Status.CONVERGED)
+    chosen = rng.integers(0, len(i), sample)
+    i, j = i[chosen], j[chosen]
+    with jax.enable_x64(True):
+        prior = mf.NormalPrior(diagram.weight_var[i], diagram.bias_var[j])
+        layer = DenseLayer.of(as_activation(diagram.activation), prior)
+        q, omc = jnp.asarray(diagram.q[i, j]), jnp.asarray(diagram.one_minus_c[i, j])
+        theta = 2 * jnp.arcsin(jnp.sqrt(omc / 2))
+        variance = mf.q_map(layer, q=q)
+        chord = jax.lax.map(
+            lambda x: layer.dual.chord(*x), (q, jnp.where(theta > 0, theta, 1.0)), batch_size=32
+        )
+        gap = jnp.where(theta > 0, jnp.abs(prior.weight_var * chord * q / variance - 1), 0.0)
+        return float(jnp.maximum(jnp.max(jnp.abs(variance / q - 1)), jnp.max(gap)))
+
+
+def peak_flops(cores: int) -> float:
+    """Multiply-adds a second, times 2, of a polynomial of degree 64 on arrays in cache, on all cores."""
+    x = jnp.linspace(0.1, 0.9, 1 << 13)
+
+    @jax.jit
+    def polynomial(x):
+        lanes = [x + k for k in range(4)]
+        for _ in range(64):
+            lanes = [y * x + 0.5 for y in lanes]
+        return sum(lanes)
+
+    def work(_):
+        for _ in range(400):
+            polynomial(x).block_until_ready()
+
+    polynomial(x).block_until_ready()
+    with ThreadPoolExecutor(cores) as pool:
+        _, seconds = median_seconds(lambda: list(pool.map(work, range(cores))), 3)
+    return cores * 400 * x.size * 4 * 64 * 2 / seconds
+
+
+def copy_bytes() -> float:
+    """Bytes a second, read and written, of a copy that does not fit in cache."""
+    a, b = np.zeros(1 << 25), np.zeros(1 << 25)
+    _, seconds = median_seconds(lambda: np.copyto(b, a), 5)
+    return 2 * a.nbytes / seconds
+
+
+def operations(name: str) -> float:
+    """What the two programs of a regular point compute, by XLA's count."""
+    with jax.enable_x64(True):
+        solver = point_solver(as_activation(name), None, 1.0, 0.0, 10**6)
+        n = solver.most
+        columns = [np.linspace(0.5, 4, n), np.linspace(0.01, 0.5, n), np.zeros(n)]
+        q = solver.solve(columns)["q"]
+        total = 0.0
+        for job, given in ((solver._variances, columns), (solver._ready["regular"], [*columns, q])):
+            compiled = job._function.lower(job._shared[None], tuple(given), job._start).compile()
+            cost = compiled.cost_analysis()
+            total += cost.get("flops", 0.0) + _TRANSCENDENTAL * cost.get("transcendentals", 0.0)
+        return total / n
+
+
+def fresh_process(code: str, **environment) -> float:
+    """Seconds that a new process says ``code`` took."""
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ | environment
+    )
+    return float(run.stdout.split()[-1])
+
+
+_FIRST = """
+import time; began = time.perf_counter()
+import numpy as np, meanfield as mf
+mf.phase_diagram("tanh", weight_var=np.linspace(0.5, 4, 300), bias_var=np.linspace(0.01, 0.5, 300))
+print(time.perf_counter() - began)
+"""
+_TABLE = """
+import time, jax, jax.numpy as jnp
+from meanfield.activations import as_activation
+from meanfield.dual import dual_of, tables_of
+jax.config.update("jax_enable_x64", True)
+jnp.zeros(1).block_until_ready()
+began = time.perf_counter()
+phi = as_activation("tanh")
+tables = tables_of(dual_of(phi), phi)
+tables.build(range(47, 52))
+tables.dual()
+print(time.perf_counter() - began)
+"""
+
+
+def gradient_ratio(points: int) -> tuple[float, float]:
+    """(forward seconds, gradient / forward) of the mean of xi_c over a grid, with respect to the grid."""
+    side = round(points**0.5)
+    with jax.enable_x64(True):
+        table = mf.tabulate("tanh", q=(1e-2, 1e1))
+        w, b = jnp.linspace(0.5, 3, side), jnp.linspace(0.02, 0.3, side)[:, None]
+
+        def mean_xi(w, b):
+            xi = mf.depth_scales(table, mf.NormalPrior(w, b)).c
+            return jnp.mean(jnp.where(jnp.isfinite(xi), xi, 0.0))
+
+        forward, gradient = jax.jit(mean_xi), jax.jit(jax.value_and_grad(mean_xi, (0, 1)))
+        seconds = [median_seconds(lambda f=f: jax.block_until_ready(f(w, b)))[1] for f in (forward, gradient)]
+    return seconds[0], seconds[1] / seconds[0]
+
+
+def measure(quick: bool) -> list[dict]:
+    """One row a job."""
+    rows = []
+    side = 150 if quick else 1000
+    for name in ACTIVATIONS[: 1 if quick else None]:
+        first, warm = median_seconds(lambda name=name: diagram(name, side), 3)
+        row = {"job": f"{name} diagram, {side**2:,} points", "first_s": first, "warm_s": warm}
+        rows.append(row | {"error": residual(diagram(name, side))})
+    with jax.enable_x64(True):
+        flops, copied = peak_flops(os.cpu_count() or 1), copy_bytes()
+    count = operations("tanh")
+    floor = side**2 * (count / flops + _BYTES / copied)
+    rates = f"{count:.0f} operations at {flops / 1e9:.0f} G/s, {copied / 1e9:.0f} GB/s"
+    rows.append({"job": f"floor of tanh ({rates})", "warm_s": floor})
+    rows.append({"job": "tanh diagram / floor", "ratio": rows[0]["warm_s"] / floor})
+    forward, ratio = gradient_ratio(2_500 if quick else 100_000)
+    rows.append({"job": "mean of xi_c, forward", "warm_s": forward})
+    rows.append({"job": "  gradient / forward", "ratio": ratio})
+    if not quick:
+        rows.append(
+            {
+                "job": "first tanh diagram of a process, 300 x 300, import included",
+                "first_s": fresh_process(_FIRST),
+            }
+        )
+        rows.append({"job": "table of tanh from nothing, five panels", "first_s": fresh_process(_TABLE)})
+        with tempfile.TemporaryDirectory() as cache:
+            fresh_process(_TABLE, MEANFIELD_CACHE=cache)
+            second = fresh_process(_TABLE, MEANFIELD_CACHE=cache)
+        rows.append({"job": "the same from the cache of another process", "first_s": second})
+    return rows
+
+
+if __name__ == "__main__":
+    main(__doc__, measure)
