@@ -223,6 +223,7 @@ def test_isometry_is_the_moments_of_the_spectrum(x64):
     assert found.top_exponent == pytest.approx(float(full.log_mean) / 16, rel=1e-12)
 
 
+@pytest.mark.slow
 def test_a_large_grid_is_interpolated_to_the_same_numbers(x64):
     weight_var, bias_var = np.meshgrid(np.linspace(0.7, 3, 64), np.linspace(0.01, 0.5, 64))
     grid = mf.isometry("tanh", ORTHOGONAL(weight_var, bias_var), 20)

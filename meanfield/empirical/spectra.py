@@ -278,7 +278,7 @@ def theory_of(measured: MeasuredSpectrum):
             nodes, levels = x[loud], t[loud]
             found, silent = rates, float(rates.silent[0])
         else:
-            exact = jacobian_spectrum(measured.activation, measured.prior, measured.depth, points=2000)
+            exact = jacobian_spectrum(measured.activation, measured.prior, measured.depth)
             nodes, levels = np.asarray(exact.log_singular_value), np.asarray(exact.cdf)
             found, silent = exact, float(exact.zero)
             nodes, levels = nodes[np.isfinite(nodes)], levels[np.isfinite(nodes)]
