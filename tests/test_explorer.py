@@ -158,6 +158,7 @@ def test_diagram_has_the_phases_of_phase_diagram_in_their_colours():
 # --- what is prepared in the background ----------------------------------------
 
 
+@pytest.mark.alone
 def test_nothing_waits_for_the_compiler_and_everything_comes():
     workbench, settings = Workbench(), Settings("sin", 2.0, 0.2, 0.3)
     began = time.monotonic()

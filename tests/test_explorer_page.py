@@ -20,6 +20,8 @@ from meanfield.explorer.page import shown
 from meanfield.explorer.server import server
 from meanfield.explorer.settings import CHOICES, RANGES, Settings
 
+pytestmark = pytest.mark.alone
+
 PATIENCE = 120  # seconds, for the compiler
 SLIDERS = list(RANGES)
 
@@ -220,7 +222,7 @@ slider.dispatchEvent(new KeyboardEvent("keydown", {key: key, bubbles: true, canc
 
 @pytest.mark.parametrize("activation", ["relu", "tanh"])
 def test_from_a_key_to_the_new_pictures_takes_at_most_100_ms(browser, address, activation):
-    """The median, where nothing else runs; other tests may hold both cores, so the lower quartile here."""
+    """The lower quartile: the machine may have something else to do now and then."""
     open_page(browser, address, f"?activation={activation}")
     wait(lambda: not text(browser, "progress"), "diagram")
     time.sleep(1)
