@@ -29,8 +29,8 @@ def table_of(measured: dict, part: str | None) -> list[str]:
     machine = f"{where['cores']} cores, {where['device']}, JAX {where['jax']}, Python {where['python']}"
     if "results" in measured:
         return [*_training(measured["results"][part]), "", f"Measured on: {machine}."]
-    rows = _agreement(measured["rows"]) if "uniform_p" in measured else _timings(measured["rows"])
-    return [*rows, "", f"Measured on: {machine}."]
+    kind = _agreement if "uniform_p" in measured else _peers if "peer" in measured["rows"][0] else _timings
+    return [*kind(measured["rows"]), "", f"Measured on: {machine}."]
 
 
 def _timings(rows: list[dict]) -> list[str]:
@@ -47,6 +47,18 @@ _COLUMNS = (("first_s", "warm_s", "error", "ratio"), (".3g", ".3g", ".1e", ".3g"
 def _agreement(rows: list[dict]) -> list[str]:
     head = ["| activation | prior | p | largest deviation (standard errors) |", "| --- | --- | ---: | ---: |"]
     return head + [f"| {r['activation']} | {r['prior']} | {r['p']:.2f} | {r['largest']:.1f} |" for r in rows]
+
+
+def _peers(rows: list[dict]) -> list[str]:
+    head = [
+        "| | activation | seconds a point | largest error of q* | of 1 - c* |",
+        "| --- | --- | ---: | ---: | ---: |",
+    ]
+    return head + [
+        f"| {r['peer']} | {r['activation']} | {r['seconds_a_point']:.1e} | {r['largest_error_q']:.0e} "
+        f"| {r['largest_error_one_minus_c']:.0e} |"
+        for r in rows
+    ]
 
 
 def _training(result: dict) -> list[str]:
