@@ -59,9 +59,9 @@ def times(quick):
             }
 
 
-def distances(quick, activations):
+def distances(quick, activations, depths=tuple(NETWORKS)):
     width, networks = (60, dict.fromkeys(NETWORKS, 1)) if quick else (1000, NETWORKS)
-    for depth in NETWORKS:
+    for depth in depths:
         for activation in activations[: 1 if quick else None]:
             for name, law in LAWS.items():
                 prior = law(*({"relu": (2.0, 0.1)} | CASES)[activation])
@@ -108,10 +108,11 @@ def main():
     )
     options = parser.parse_args()
     activations = [options.activation] if options.activation else list(CASES)
+    depths = [options.depth] if options.depth else list(NETWORKS)
     parts = {
         "times": times(options.quick),
         "exponents": exponents(options.quick),
-        "distances": distances(options.quick, ["relu"] if options.relu else activations),
+        "distances": distances(options.quick, ["relu"] if options.relu else activations, depths),
     }
     chosen = (
         ["distances"]

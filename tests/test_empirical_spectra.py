@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import matplotlib.figure
 import numpy as np
 import pytest
+from scipy import stats
 
 import meanfield as mf
 from meanfield.empirical import (
@@ -84,6 +85,16 @@ def test_zeros_and_atoms_are_counted(x64):
     relu = measure_singular_values("relu", mf.NormalPrior(2.0, 0.1), width=200, depth=1, networks=8)
     assert abs(np.mean(np.isneginf(relu.log_values)) - 0.5) < 5 * 0.5 / 1600**0.5
     assert kolmogorov_distance(relu.log_values, theory_of(relu)[1]) < 5 * 0.5 / 1600**0.5
+
+
+def test_the_distance_is_that_of_scipy_and_knows_atoms():
+    samples = np.random.default_rng(0).random(200)
+    uniform = lambda x: np.clip(x, 0, 1)  # noqa: E731
+    found = kolmogorov_distance(samples, uniform)
+    assert found == pytest.approx(stats.kstest(samples, "uniform").statistic, abs=1e-8)
+    rounded = 0.3 + 1e-15 * np.arange(100)
+    assert kolmogorov_distance(rounded, lambda x: np.where(x < 0.3, 0.0, 1.0)) == 0
+    assert kolmogorov_distance(rounded, lambda x: np.where(x < 0.3, 0.25, 1.0)) == 0.25
 
 
 @pytest.mark.parametrize("kappa", [0.0, 1.0])
