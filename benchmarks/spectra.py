@@ -103,6 +103,7 @@ def main():
     parser.add_argument("--relu", action="store_true", help="Kolmogorov distances of ReLU networks alone")
     parser.add_argument("--part", choices=("times", "exponents", "distances"), help="one part alone")
     parser.add_argument("--activation", choices=tuple(CASES), help="distances of this activation alone")
+    parser.add_argument("--depth", type=int, choices=tuple(NETWORKS), help="distances at this depth alone")
     parser.add_argument(
         "--json", type=Path, help="write the rows to this file, in place of those of the same name"
     )

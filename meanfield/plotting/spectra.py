@@ -5,7 +5,7 @@ from matplotlib.figure import Figure
 
 from meanfield.plotting.figures import LINE_COLOURS, new_figure
 
-_SHOWN = 1e-3  # of the distribution is left out at the small end, which reaches to zero
+_SHOWN = 0.01  # of the distribution is left out at the small end, which reaches to zero
 
 
 def plot_spectrum(spectrum, measured=None) -> Figure:
