@@ -16,13 +16,12 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+import xarray
 
 import meanfield as mf
 from meanfield.cli import main
 from meanfield.processes import place_among_processes
 from meanfield.sweeps.grid import Grid, chunk_shape
-
-xarray = pytest.importorskip("xarray")
 
 # 60 chunks of at most 50 points, the last of an axis shorter.
 SMALL = {"weight_var": np.linspace(0.5, 4.0, 60), "anticorrelation": np.linspace(-1, 1, 47), "bias_var": 0.1}
