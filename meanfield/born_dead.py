@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 
 from meanfield import validation
 from meanfield.priors import AsymmetricPrior, NormalPrior
+from meanfield.pytrees import register_dataclass
 from meanfield.special_weights import gauss_rule
 
 _NUMBERS_AT_ONCE = 1 << 22
@@ -20,7 +21,7 @@ _SMALLEST_LOG_SCALE = -60.0  # of signals; far below any bias, and its inverse i
 _PARAMETERS = ("weight_var", "bias_var", "anticorrelation")
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclass(frozen=True, eq=False)
 class BornDead:
     """The probability that a network is born dead, and its standard error; 0 where it is exact."""

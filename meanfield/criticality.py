@@ -12,10 +12,11 @@ from meanfield.broadcasting import pointwise
 from meanfield.dual import LinearPieces
 from meanfield.layers import DenseLayer
 from meanfield.priors import NormalPrior
+from meanfield.pytrees import register_dataclass
 from meanfield.status import Status
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclass(frozen=True, eq=False)
 class CriticalLine:
     """Points at which chi_1 = 1, each at its own variance q; all leaves of one shape.

@@ -13,11 +13,12 @@ from meanfield.density.population import PARTICLES, divided, groups_at_once
 from meanfield.maps import propagate
 from meanfield.orthants import log_orthant_probability
 from meanfield.priors import AsymmetricPrior, NormalPrior
+from meanfield.pytrees import register_dataclass
 
 _MOST_NUMBERS = 1 << 22  # held at once: particles times inputs
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclass(frozen=True, eq=False)
 class DeadNodes:
     """Probability that a neuron is inactive on every input, by layer; shape (depth + 1, ...).

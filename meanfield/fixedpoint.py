@@ -12,11 +12,12 @@ from meanfield.dual import LinearPieces
 from meanfield.dual.tabulated_activation import TabulatedActivation
 from meanfield.layers import DenseLayer
 from meanfield.priors import AsymmetricPrior
+from meanfield.pytrees import register_dataclass
 from meanfield.status import Phase, Status
 from meanfield.variance import GrowthScan, variance_fixed_point, variance_fixed_points
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclass(frozen=True, eq=False)
 class FixedPoint:
     r"""Where two signals end up in an infinitely deep network; all leaves of one shape.

@@ -12,9 +12,10 @@ from meanfield.activations import as_activation
 from meanfield.dual import Dual, LinearPieces, QuadraticPieces, QuadratureDual, dual_of
 from meanfield.dual.tabulated_activation import TabulatedActivation
 from meanfield.priors import AsymmetricPrior, NormalPrior, OrthogonalPrior
+from meanfield.pytrees import register_dataclass
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclass(frozen=True, eq=False)
 class DenseLayer:
     """Fully connected layer of infinite width: ``h' = W phi(h) + b`` with W, b from ``prior``.
@@ -129,7 +130,7 @@ class DenseLayer:
         return LimitMap.of(self, pieces, (ends[0].degree == 2) | (ends[1].degree == 2))
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclass(frozen=True, eq=False)
 class Pieces:
     """phi(x) ~ left, right times x (degree 1) or x^2 (degree 2) on either side of 0.
@@ -172,7 +173,7 @@ def pieces_at_infinity(phi: Activation, dtype) -> Pieces:
     return Pieces(left, right, degree)
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclass(frozen=True, eq=False)
 class LimitMap:
     """Growth of the variance and correlation map where phi is homogeneous.

@@ -2,15 +2,15 @@
 
 from dataclasses import dataclass
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from meanfield.fixedpoint import FixedPoint, fixed_point
+from meanfield.pytrees import register_dataclass
 from meanfield.status import Status
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclass(frozen=True, eq=False)
 class LyapunovExponents:
     """Rates per layer.
@@ -25,7 +25,7 @@ class LyapunovExponents:
     maximal: Float[Array, "..."]
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclass(frozen=True, eq=False)
 class DepthScales:
     """Layers over which the variance (xi_q) and the correlation (xi_c) converge by a factor e.

@@ -10,6 +10,7 @@ from meanfield import validation
 from meanfield.broadcasting import pointwise
 from meanfield.layers import DenseLayer
 from meanfield.priors import AsymmetricPrior
+from meanfield.pytrees import register_dataclass
 
 
 def q_map(activation, prior=None, q=1.0) -> Float[Array, "..."]:
@@ -39,7 +40,7 @@ def c_map(activation, prior=None, *, c, q, q2=None) -> Float[Array, "..."]:
     return pointwise(_correlation, layer, c, q, q2)
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclass(frozen=True, eq=False)
 class Trajectory:
     """Statistics by layer; shape (depth + 1, ...), entry 0 the start.

@@ -13,10 +13,11 @@ from meanfield.activations import as_activation
 from meanfield.files import save_npz
 from meanfield.points import FIELDS, PARAMETERS, point_solver, solve_in_chunks
 from meanfield.progress import progress_bar
+from meanfield.pytrees import register_dataclass
 from meanfield.special_weights import as_special_weight
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclass(frozen=True, eq=False)
 class PhaseDiagram:
     """Fixed points over two parameters of a prior, NumPy arrays throughout.

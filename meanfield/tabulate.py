@@ -15,6 +15,7 @@ from meanfield.dual.tables import DualTables, chord_series, cut_lines, cut_panel
 from meanfield.dual.tabulated_activation import TabulatedActivation, plain_activation, rebuilt, static_fields
 from meanfield.layers import DenseLayer
 from meanfield.priors import NormalPrior
+from meanfield.pytrees import register_dataclass
 from meanfield.variance import growth_scan
 
 
@@ -72,7 +73,7 @@ def _pair(q):
     return low, high
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Sensitivity:
     """Derivatives of an activation's moments with respect to one of its parameters, in place of them."""

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from meanfield.dual import LinearPieces
+from meanfield.pytrees import register_dataclass
 from meanfield.status import Status
 
 _PLAIN_STEPS = 2000
@@ -28,7 +29,7 @@ def _log_grid(dtype) -> np.ndarray:
     return np.log(2.0) * np.concatenate([[lowest], octaves[octaves > lowest]])
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclass(frozen=True, eq=False)
 class GrowthScan:
     """mean^2 and variance of the activation, and d/dq of both, at exp(log_q): shape (nodes,)."""

@@ -12,11 +12,12 @@ from meanfield.broadcasting import pointwise
 from meanfield.density.channel import Signals, transported, transported_tangent, unresolved
 from meanfield.density.grid import Kernel, kernel_of
 from meanfield.density.layer import AsymmetricLayer
+from meanfield.pytrees import register_dataclass
 
 STEP = 2.0
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclass(frozen=True, eq=False)
 class Law:
     """A law of pre-activations on the nodes of a quadrature rule, ascending.
@@ -30,7 +31,7 @@ class Law:
     mass: Float[Array, "... nodes"]
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclass(frozen=True, eq=False)
 class DensityEvolution:
     """One signal followed through the layers; shape (depth + 1, ...), entry 0 the start.
@@ -129,7 +130,7 @@ def noise_after(layer: AsymmetricLayer, q0, kernel: Kernel, depth: int):
     return jnp.sqrt(result.noise_var[-1]), result.q[-1]
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclass(frozen=True, eq=False)
 class _State:
     """A layer's law.

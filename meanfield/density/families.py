@@ -15,13 +15,14 @@ from meanfield.activation import Activation
 from meanfield.density.gain import largest_carried
 from meanfield.density.grid import Kernel
 from meanfield.density.stationary import StationaryLaw, stationary_law
+from meanfield.pytrees import register_dataclass
 
 _NODES = 12
 _LAWS_AT_ONCE = 64
 _HEAVIEST = 0.97  # share of the special weight's largest growth at which its tail is still resolved
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclass(frozen=True, eq=False)
 class Family:
     """Stationary laws on Chebyshev panels of t, the binary logarithm of the family's parameter.

@@ -27,6 +27,7 @@ from meanfield.density.stationary import growth_rate
 from meanfield.dual import LinearPieces, dual_of
 from meanfield.fixedpoint import FixedPoint, masked, phase_of
 from meanfield.layers import Pieces, pieces_at_infinity, pieces_at_zero
+from meanfield.pytrees import register_dataclass
 from meanfield.status import Phase, Status
 
 PARTICLES = 1 << 16
@@ -36,7 +37,7 @@ _FAR = 40.0  # octaves that the search goes beyond a family's panels
 _INACCURATE = 1e-7
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclass(frozen=True, eq=False)
 class AsymmetricFixedPoint(FixedPoint):
     r"""Where two signals end up under an asymmetric prior; all leaves of one shape.
@@ -105,7 +106,7 @@ def settled_grid(activation, prior, q0: float, c0: float):
     return pointwise(_settled_in_grid, layer, start, q0, c0, shared=(families_of(layer),), at_once=_GRID)
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclass(frozen=True, eq=False)
 class Families:
     """The laws that a layer's signals can settle in: at a noise level, or shrinking, or growing."""

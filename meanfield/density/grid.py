@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from meanfield.pytrees import register_dataclass
 from meanfield.special_weights import SpecialWeight, distribution, gauss_rule
 
 NODES = 16  # of a panel
@@ -85,7 +86,7 @@ def _legendre(t):
     return jnp.stack(rows, axis=-1)
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclass(frozen=True, eq=False)
 class Kernel:
     """What one layer does to a law on a grid, for one law of the special weight.
@@ -197,7 +198,7 @@ def integration_rule(grid: Grid, activation, noise):
     return x.ravel(), weights.ravel(), _Interpolation(panel, polynomials)
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclass(frozen=True, eq=False)
 class _Interpolation:
     """From a function's values on the grid to those on the nodes of the cut panels."""

@@ -8,9 +8,10 @@ import jax.numpy as jnp
 from meanfield.activation import Activation
 from meanfield.activations import as_activation
 from meanfield.priors import AsymmetricPrior
+from meanfield.pytrees import register_dataclass
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclass(frozen=True, eq=False)
 class AsymmetricLayer:
     """Fully connected layer of infinite width: h' = B phi(h) + Gaussian part."""

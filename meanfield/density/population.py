@@ -17,6 +17,7 @@ from meanfield import validation
 from meanfield.broadcasting import pointwise
 from meanfield.density.layer import AsymmetricLayer
 from meanfield.maps import Trajectory
+from meanfield.pytrees import register_dataclass
 
 PARTICLES = 1 << 18
 _GROUPS = 64
@@ -25,7 +26,7 @@ _FEWEST = 1000
 _AT_ONCE = 1 << 17  # particles treated together: few enough to stay in the cache
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclass(frozen=True, eq=False)
 class PopulationDynamics(Trajectory):
     """Statistics by layer; shape (depth + 1, ...), entry 0 the start.
@@ -125,7 +126,7 @@ def _population(layer, q0, q2, c0, key, depth, groups, size) -> PopulationDynami
     return dataclasses.replace(blank(mean), standard_error=error)
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclass(frozen=True, eq=False)
 class _Gaussian:
     """Covariance of the Gaussian parts of h1 and of h1 - h2, and the tangent's variance."""

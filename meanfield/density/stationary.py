@@ -15,12 +15,13 @@ import numpy as np
 from meanfield.activation import Activation
 from meanfield.density.channel import Signals, bent, transported, transported_tangent, unresolved
 from meanfield.density.grid import Kernel
+from meanfield.pytrees import register_dataclass
 
 _TERMS = 48  # of the response sequences; beyond them they are geometric
 _MOST_STEPS = 3000
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclass(frozen=True, eq=False)
 class StationaryLaw:
     """What a prior needs to know of the chain x' = B phi(noise x) / next_noise + z.

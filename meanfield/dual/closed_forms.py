@@ -4,7 +4,6 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -13,6 +12,7 @@ from meanfield.activation import Activation
 from meanfield.dual.base import Dual
 from meanfield.dual.homogeneous import LinearPieces, QuadraticPieces
 from meanfield.dual.piecewise_linear import PiecewiseLinear
+from meanfield.pytrees import register_dataclass
 
 
 def _ratio(f, x):
@@ -21,7 +21,7 @@ def _ratio(f, x):
     return jnp.where(x == 0, 1.0, f(safe) / safe)
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclass(frozen=True, eq=False)
 class Erf(Dual):
     """phi = erf (Williams 1997)."""
@@ -51,7 +51,7 @@ class Erf(Dual):
         return 4 / np.pi / jnp.sqrt((1 + 2 * q) ** 2 - 4 * q * q * c * c)
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclass(frozen=True, eq=False)
 class Sin(Dual):
     """phi = sin."""
@@ -76,7 +76,7 @@ class Sin(Dual):
         return _half_exponentials(q, q, jnp.cos(theta), jnp.add)
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclass(frozen=True, eq=False)
 class Cos(Dual):
     """phi = cos."""
@@ -114,7 +114,7 @@ def _half_exponentials(q1, q2, c, combine):
     return combine(jnp.exp(x - mid), jnp.exp(-x - mid)) / 2
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclass(frozen=True, eq=False)
 class Polynomial(Dual):
     """phi(x) = sum of coefficients[k] x^k, through its Hermite expansion."""

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from meanfield.dual.base import Dual
+from meanfield.pytrees import register_dataclass
 
 
 def _sin_minus_t_cos(t, xp=jnp):
@@ -63,7 +64,7 @@ def _inverse_bend(y):
     return y * (coefficients[0] + x / 2 * first - second)
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclass(frozen=True, eq=False)
 class LinearPieces(Dual):
     """phi(x) = left * min(x, 0) + right * max(x, 0): the ReLU family."""
@@ -105,7 +106,7 @@ class LinearPieces(Dual):
         return _inverse_bend(jnp.clip(y, 0, 1))
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclass(frozen=True, eq=False)
 class QuadraticPieces(Dual):
     """phi(x) = left * x^2 for x < 0 and right * x^2 for x > 0."""

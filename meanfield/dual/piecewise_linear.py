@@ -14,11 +14,12 @@ import numpy as np
 
 from meanfield.dual.base import Dual
 from meanfield.dual.quadrature import gauss_legendre
+from meanfield.pytrees import register_dataclass
 
 _NODES = 96
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclass(frozen=True, eq=False)
 class PiecewiseLinear(Dual):
     """phi with slopes[0] below kinks[0], slopes[i] between kinks[i-1] and kinks[i], and so on.

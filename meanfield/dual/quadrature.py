@@ -23,6 +23,7 @@ from jaxtyping import Array, Float
 
 from meanfield.activation import Activation
 from meanfield.dual.base import Dual, Scalar
+from meanfield.pytrees import register_dataclass
 
 Nodes = Float[Array, " n"]
 
@@ -70,7 +71,7 @@ def graded_nodes(
     return t.ravel(), weight.ravel()
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclass(frozen=True, eq=False)
 class QuadratureDual(Dual):
     """Gaussian moments of ``activation`` by quadrature.

@@ -7,11 +7,12 @@ import jax.numpy as jnp
 
 from meanfield.dual.base import Dual
 from meanfield.dual.cells import ANGLE_TERMS, CELLS, Q_TERMS, cell_of, horner, stretch_of, whole
+from meanfield.pytrees import register_dataclass
 
 STARTS = 128  # bins of the table of first guesses
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclass(frozen=True, eq=False)
 class TabulatedDual(Dual):
     """Moments from tables. ``DualTables`` makes them.
@@ -79,7 +80,7 @@ class TabulatedDual(Dual):
         return _at(self.errors, cell_of(q)[0] // CELLS)
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclass(frozen=True, eq=False)
 class Section:
     """The chord as a function of the angle, at one variance.

@@ -18,6 +18,7 @@ from meanfield.empirical.layers import with_weights, without_weights
 from meanfield.empirical.models import FullyConnected, initializers
 from meanfield.priors import AsymmetricPrior, NormalPrior, OrthogonalPrior
 from meanfield.progress import progress_bar
+from meanfield.pytrees import register_dataclass
 
 METHODS = {"weights": with_weights, "weightless": without_weights}
 _UNIT = NormalPrior(1.0)  # of the first layer: its inputs set variance and correlation
@@ -27,7 +28,7 @@ _NUMBERS_ELSEWHERE = 1 << 27
 _PROBE = 0x70726F62  # what is folded into a network's key for tangents and cotangents
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclass(frozen=True, eq=False)
 class LayerStatistics:
     """Averages over the neurons of each layer; shape (..., depth + 1), entry 0 the start.

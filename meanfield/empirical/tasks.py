@@ -16,11 +16,12 @@ from meanfield.empirical.data_files import load_cifar10, load_mnist
 from meanfield.empirical.mnist1d import mnist1d
 from meanfield.empirical.models import FullyConnected
 from meanfield.priors import NormalPrior
+from meanfield.pytrees import register_dataclass
 
 _SPLIT_SEED = 0
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclass(frozen=True)
 class Examples:
     """Inputs (count, features), and targets: (count, outputs), or labels (count,) of integers."""

@@ -21,6 +21,7 @@ from meanfield.dual import LinearPieces, QuadratureDual, tables_of
 from meanfield.fixedpoint import shared_scan
 from meanfield.layers import DenseLayer
 from meanfield.priors import NormalPrior, OrthogonalPrior
+from meanfield.pytrees import register_dataclass
 from meanfield.spectra.slopes import SlopeLaw, like_gaussian, slopes_at, stationary_points
 from meanfield.status import Status
 from meanfield.variance import variance_fixed_point
@@ -30,7 +31,7 @@ _NODES = 2048  # of log q, between which two moments are interpolated to fourth 
 _SEARCHED = (1e-8, 1e4, 241)
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclass(frozen=True, eq=False)
 class Isometry:
     """How far squared singular values s^2 are from 1; all leaves of one shape.
@@ -49,7 +50,7 @@ class Isometry:
     status: Int[Array, "..."]
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclass(frozen=True, eq=False)
 class IsometricLine:
     """The part of the critical line on which the spread is within a bound; shape (points,) or ().

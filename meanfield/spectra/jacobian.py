@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Int
 from meanfield import validation
 from meanfield.broadcasting import pointwise
 from meanfield.layers import DenseLayer
+from meanfield.pytrees import register_dataclass
 from meanfield.spectra.one_layer import one_orthogonal_layer
 from meanfield.spectra.panels import panel_rule
 from meanfield.spectra.resolvent import Product
@@ -26,7 +27,7 @@ _REFINEMENTS = 2
 _EVENLY = 0.3  # share of nodes that are spread evenly
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclass(frozen=True, eq=False)
 class JacobianSpectrum:
     r"""The law of the singular values s of a depth-L Jacobian; arrays of shape (..., points) or (...).

@@ -17,13 +17,14 @@ from jaxtyping import Array, Float, Int
 from meanfield import validation
 from meanfield.broadcasting import pointwise
 from meanfield.layers import DenseLayer
+from meanfield.pytrees import register_dataclass
 from meanfield.spectra.slopes import like_gaussian, slopes_at, stationary_points
 from meanfield.status import Status
 
 _STEPS = 60
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclass(frozen=True, eq=False)
 class LyapunovSpectrum:
     """Quantiles of the Lyapunov exponents, rates per layer; all leaves of one shape.

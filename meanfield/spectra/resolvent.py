@@ -36,12 +36,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from meanfield.pytrees import register_dataclass
 from meanfield.spectra.slopes import SlopeLaw
 
 _STEPS = 80
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclass(frozen=True, eq=False)
 class Product:
     """What a product of independent layers is made of; scalars beside the law.

@@ -19,6 +19,7 @@ from meanfield.dual.quadrature import _tail, graded_nodes
 from meanfield.fixedpoint import shared_scan
 from meanfield.layers import DenseLayer
 from meanfield.priors import NormalPrior
+from meanfield.pytrees import register_dataclass
 from meanfield.status import Status
 from meanfield.variance import variance_fixed_point
 
@@ -28,7 +29,7 @@ _FAR = 1e15
 _FLAT = 1e-12  # a squared slope below it, at vanishing variance, is the limit 0
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclass(frozen=True, eq=False)
 class SlopeLaw:
     """Squared slopes ``exp(log_scale) square`` with probabilities ``weight``; shape (nodes,).
