@@ -3,10 +3,13 @@
 import os
 
 os.environ["MPLBACKEND"] = "Agg"
-# Compiling is most of what the tests do; the code they compile runs for milliseconds. The workers
-# share the cores, so that splitting one compilation over threads gains nothing.
+# Compiling is most of what the tests do; the code they compile runs for milliseconds. XLA's older
+# emitters compile twice as fast, and the workers share the cores, so that splitting one compilation
+# over threads gains nothing. What runs apart from pytest (benchmarks) has XLA's own settings.
 os.environ.setdefault(
-    "XLA_FLAGS", "--xla_backend_optimization_level=1 --xla_cpu_parallel_codegen_split_count=1"
+    "XLA_FLAGS",
+    "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+    " --xla_cpu_parallel_codegen_split_count=1",
 )
 
 import jax
