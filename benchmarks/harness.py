@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import jax
+import numpy as np
 
 import meanfield as mf
 
@@ -23,9 +24,17 @@ def median_seconds(job, repeats=5) -> tuple[float, float]:
     return times[0], statistics.median(times[1:])
 
 
+def yardstick_seconds() -> float:
+    """Seconds that this machine takes for fixed work, a sort and a product in NumPy: times over it compare."""
+    numbers = np.random.default_rng(0).random(1 << 20)
+    square = numbers.reshape(1024, 1024)
+    return median_seconds(lambda: (np.sort(numbers), square @ square))[1]
+
+
 def machine() -> dict:
     """What the figures were measured on."""
     return {
+        "yardstick_s": yardstick_seconds(),
         "cores": os.cpu_count(),
         "device": jax.devices()[0].device_kind,
         "jax": jax.__version__,
@@ -44,6 +53,7 @@ def main(description: str, measure) -> None:
     options = parser.parse_args()
     where = machine()
     rows = measure(options.quick)
+    where["yardstick_s"] = statistics.median([where["yardstick_s"], yardstick_seconds(), yardstick_seconds()])
     print(where)
     print(f"{'job':70s} {'first':>9s} {'warm':>9s} {'error':>9s}")
     for row in rows:

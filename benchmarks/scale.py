@@ -97,11 +97,10 @@ def operations(name: str) -> float:
         return total / n
 
 
-def fresh_process(code: str, **environment) -> float:
-    """Seconds that a new process says ``code`` took."""
-    run = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ | environment
-    )
+def fresh_process(code: str, *arguments, **environment) -> float:
+    """The number that ``code`` prints last in a new process."""
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    run = subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ | environment)
     return float(run.stdout.split()[-1])
 
 
@@ -110,6 +109,23 @@ import time; began = time.perf_counter()
 import numpy as np, meanfield as mf
 mf.phase_diagram("tanh", weight_var=np.linspace(0.5, 4, 300), bias_var=np.linspace(0.01, 0.5, 300))
 print(time.perf_counter() - began)
+"""
+_MESH = """
+import os; os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
+import sys, time, jax, numpy as np, meanfield as mf
+side, count = int(sys.argv[1]), int(sys.argv[2])
+mesh = jax.sharding.Mesh(np.array(jax.devices()[:count]), ("points",))
+grid = dict(weight_var=np.linspace(0.5, 4, side), bias_var=np.linspace(0.01, 0.5, side))
+mf.phase_diagram("tanh", **grid, mesh=mesh)
+began = time.perf_counter()
+mf.phase_diagram("tanh", **grid, mesh=mesh)
+print(time.perf_counter() - began)
+"""
+_MEMORY = """
+import resource, sys, numpy as np, meanfield as mf
+side = int(sys.argv[1])
+mf.phase_diagram("tanh", weight_var=np.linspace(0.5, 4, side), bias_var=np.linspace(0.01, 0.5, side))
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 """
 _TABLE = """
 import time, jax, jax.numpy as jnp
@@ -142,14 +158,18 @@ def gradient_ratio(points: int) -> tuple[float, float]:
     return seconds[0], seconds[1] / seconds[0]
 
 
-def measure(quick: bool) -> list[dict]:
-    """One row a job."""
-    rows = []
+def diagrams(quick: bool) -> list[dict]:
+    """Every activation at full size, tanh at smaller ones too, its memory, and its ratio to the floor."""
     side = 150 if quick else 1000
+    rows = []
     for name in ACTIVATIONS[: 1 if quick else None]:
         first, warm = median_seconds(lambda name=name: diagram(name, side), 3)
-        row = {"job": f"{name} diagram, {side**2:,} points", "first_s": first, "warm_s": warm}
-        rows.append(row | {"error": residual(diagram(name, side))})
+        row = {"job": f"{name} diagram, {side**2:,} points", "activation": name, "points": side**2}
+        rows.append(row | {"first_s": first, "warm_s": warm, "error": residual(diagram(name, side))})
+    for smaller in (50,) if quick else (100, 316):
+        warm = median_seconds(lambda smaller=smaller: diagram("tanh", smaller), 3)[1]
+        job = f"tanh diagram, {smaller**2:,} points"
+        rows.append({"job": job, "activation": "tanh", "points": smaller**2, "warm_s": warm})
     with jax.enable_x64(True):
         flops, copied = peak_flops(os.cpu_count() or 1), copy_bytes()
     count = operations("tanh")
@@ -157,21 +177,43 @@ def measure(quick: bool) -> list[dict]:
     rates = f"{count:.0f} operations at {flops / 1e9:.0f} G/s, {copied / 1e9:.0f} GB/s"
     rows.append({"job": f"floor of tanh ({rates})", "warm_s": floor})
     rows.append({"job": "tanh diagram / floor", "ratio": rows[0]["warm_s"] / floor})
-    forward, ratio = gradient_ratio(2_500 if quick else 100_000)
-    rows.append({"job": "mean of xi_c, forward", "warm_s": forward})
-    rows.append({"job": "  gradient / forward", "ratio": ratio})
+    return rows
+
+
+def processes(quick: bool) -> list[dict]:
+    """What only a process of its own shows: meshes of simulated devices, memory, first calls, tables."""
+    side = 150 if quick else 1000
+    rows = []
+    for count in (1, 2) if quick else (1, 2, 4, 8):
+        job = f"tanh diagram, {side**2:,} points, {count} simulated devices"
+        rows.append({"job": job, "devices": count, "warm_s": fresh_process(_MESH, side, count)})
     if not quick:
-        rows.append(
-            {
-                "job": "first tanh diagram of a process, 300 x 300, import included",
-                "first_s": fresh_process(_FIRST),
-            }
-        )
+        megabytes = fresh_process(_MEMORY, side)
+        rows.append({"job": f"peak memory of the tanh diagram ({megabytes:.0f} MB)", "megabytes": megabytes})
+        job = "first tanh diagram of a process, 300 x 300, import included"
+        rows.append({"job": job, "first_s": fresh_process(_FIRST)})
         rows.append({"job": "table of tanh from nothing, five panels", "first_s": fresh_process(_TABLE)})
         with tempfile.TemporaryDirectory() as cache:
             fresh_process(_TABLE, MEANFIELD_CACHE=cache)
             second = fresh_process(_TABLE, MEANFIELD_CACHE=cache)
         rows.append({"job": "the same from the cache of another process", "first_s": second})
+    return rows
+
+
+def derivatives(quick: bool) -> list[dict]:
+    """The gradient of one number of a whole grid."""
+    points = 2_500 if quick else 100_000
+    forward, ratio = gradient_ratio(points)
+    job = f"mean of xi_c over {points:,} points"
+    return [{"job": job, "warm_s": forward}, {"job": "  gradient / forward", "ratio": ratio}]
+
+
+def measure(quick: bool) -> list[dict]:
+    """One row a job."""
+    rows = []
+    for part in (diagrams, processes, derivatives):
+        rows += part(quick)
+        print(f"{part.__name__} done", flush=True)
     return rows
 
 

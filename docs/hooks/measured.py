@@ -1,6 +1,6 @@
 """Tables of measured figures, read from benchmarks/*.json when the site is built, so that they cannot drift.
 
-A page asks for one with a line of its own: ``<!-- measured: cpu_2_cores -->``.
+A page asks for one with a line of its own: ``<!-- measured: core_cpu_2_cores -->``.
 """
 
 import json
