@@ -25,7 +25,7 @@ def median_seconds(job, repeats=5) -> tuple[float, float]:
 
 
 def yardstick_seconds() -> float:
-    """Seconds that this machine takes for fixed work, a sort and a product in NumPy: times over it compare."""
+    """Seconds of fixed work, a sort and a product in NumPy: times over it compare between machines."""
     numbers = np.random.default_rng(0).random(1 << 20)
     square = numbers.reshape(1024, 1024)
     return median_seconds(lambda: (np.sort(numbers), square @ square))[1]

@@ -63,7 +63,7 @@ def slower(benchmark: str, options) -> list[str]:
     common = now.keys() & before.keys()
     print(f"{benchmark}: {len(common)} ratios compared")
     return [
-        f"{benchmark}, {job}: {now[job] / before[job]:.1f} times slower (ratio {before[job]:.3g} -> {now[job]:.3g})"
+        f"{benchmark}, {job}: {now[job] / before[job]:.1f} times slower, {before[job]:.3g} -> {now[job]:.3g}"
         for job in sorted(common)
         if now[job] > ALLOWED * before[job]
     ]
