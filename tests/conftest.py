@@ -1,5 +1,6 @@
 """Fixtures that every test may ask for."""
 
+import gc
 import os
 
 os.environ["MPLBACKEND"] = "Agg"
@@ -8,12 +9,16 @@ os.environ["MPLBACKEND"] = "Agg"
 # over threads gains nothing. What runs apart from pytest (benchmarks) has XLA's own settings.
 os.environ.setdefault(
     "XLA_FLAGS",
-    "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+    "--xla_backend_optimization_level=1 --xla_cpu_use_fusion_emitters=false"
     " --xla_cpu_parallel_codegen_split_count=1",
 )
 
 import jax
 import pytest
+
+gc.set_threshold(
+    50_000, 20, 20
+)  # tracing makes many objects that live; looking through them takes a twentieth
 
 
 @pytest.fixture

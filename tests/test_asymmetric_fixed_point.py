@@ -61,12 +61,12 @@ def test_an_unbounded_signal_keeps_its_shape(x64):
 @pytest.mark.slow
 def test_where_signals_part_the_sampled_correlation_is_the_one_pairs_settle_at(x64):
     prior = mf.AsymmetricPrior.unit_gain(1.0)
-    point = mf.asymmetric_fixed_point("relu", prior, particles=1 << 17)
-    pairs = mf.population_dynamics("relu", prior, c0=0.35, depth=80, particles=1 << 19)
+    point = mf.asymmetric_fixed_point("relu", prior, particles=1 << 14)
+    pairs = mf.population_dynamics("relu", prior, c0=0.35, depth=80, particles=1 << 16)
     assert point.phase == mf.Phase.CHAOTIC
     error = np.hypot(point.c_error, pairs.standard_error.c[-1])
     assert abs(point.c - pairs.c[-1]) <= 4 * error
-    assert 0 < point.c_error < 0.01 and 0.8 < point.chi_c < 0.95
+    assert 0 < point.c_error < 0.03 and 0.8 < point.chi_c < 0.95
 
 
 def test_exponents_and_depth_scales_follow(x64):

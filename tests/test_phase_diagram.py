@@ -261,7 +261,7 @@ for name, n, m, shape in (("relu", 1024, 1024, (4, 2)), ("tanh", 256, 160, (1, 2
         assert getattr(one, field).tobytes() == getattr(several, field).tobytes(), (name, field)
 print(jax.device_count())
 """
-    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
+    flags = {"XLA_FLAGS": os.environ["XLA_FLAGS"] + " --xla_force_host_platform_device_count=8"}
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ | flags)
     assert (run.returncode, run.stdout) == (0, "8\n"), run.stderr
 

@@ -91,7 +91,7 @@ def layers_of_networks(activation, prior, q0, c0, width, depth, networks):
 def test_real_random_networks_follow_the_maps(name, kappa):
     activation = getattr(mf.activations, name)
     prior = mf.NormalPrior(1.3, 0.2, kappa)
-    width, depth, networks = 400, 4, 150
+    width, depth, networks = 200, 4, 150
     q, c = layers_of_networks(activation, prior, 1.0, 0.5, width, depth, networks)
     q_map, c_map = np.ones(depth), np.full(depth, 0.5)
     for layer in range(1, depth):
