@@ -16,9 +16,8 @@ os.environ.setdefault(
 import jax
 import pytest
 
-gc.set_threshold(
-    50_000, 20, 20
-)  # tracing makes many objects that live; looking through them takes a twentieth
+# Tracing makes many objects that live on; looking through them often takes a twentieth of the time.
+gc.set_threshold(50_000, 20, 20)
 
 
 @pytest.fixture
