@@ -122,10 +122,10 @@ mf.phase_diagram("tanh", **grid, mesh=mesh)
 print(time.perf_counter() - began)
 """
 _MEMORY = """
-import resource, sys, numpy as np, meanfield as mf
+import sys, numpy as np, meanfield as mf
 side = int(sys.argv[1])
 mf.phase_diagram("tanh", weight_var=np.linspace(0.5, 4, side), bias_var=np.linspace(0.01, 0.5, side))
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+print(int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0]) / 1024)
 """
 _TABLE = """
 import time, jax, jax.numpy as jnp

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import mpmath
 import numpy as np
 import pytest
 from problems import FUNCTIONS, gaussian_mean, second_moment
@@ -98,6 +99,31 @@ def test_closed_form_covariances_equal_the_quadrature_at_unequal_variances(x64, 
     size = np.sqrt(np.asarray(at_variances(exact, q1)[1]) * np.asarray(at_variances(exact, q2)[1]))
     # Angles near 0 and pi lose half the digits of a correlation, in closed form or not.
     close(covariances(rule, q1, q2, c), covariances(exact, q1, q2, c), size)
+
+
+@pytest.mark.parametrize("name", ["hard_tanh", "relu6"])
+def test_bounded_moments_are_exact_at_every_variance_and_increase(x64, name):
+    """Against the textbook integrals in 40 digits; a diagram's fast solver counts on the order."""
+    q = np.geomspace(1e-3, 1e28, 32)
+    mean, variance, *_ = (
+        np.asarray(x) for x in at_variances(closed_form(as_activation(name)), jnp.asarray(q))
+    )
+    with mpmath.workdps(40):
+        expected = [clipped_moments(name, mpmath.mpf(float(x))) for x in q]
+    close(mean, [m for m, _ in expected], 1e-4 + np.abs(mean), 1e-14)
+    close(variance, [v for _, v in expected], variance, 3e-14)
+    assert np.all(np.diff(variance + mean**2) > -1e-13 * variance[1:])
+
+
+def clipped_moments(name, q):
+    """Mean and variance of u cut off at -1 and 1, or at 0 and 6."""
+    root, at = mpmath.sqrt(q), mpmath.mpf(1 if name == "hard_tanh" else 6)
+    inside, beyond = mpmath.ncdf(at / root) - mpmath.mpf(1) / 2, mpmath.ncdf(-at / root)
+    second = q * (inside - at / root * mpmath.npdf(at / root)) + at**2 * beyond
+    if name == "hard_tanh":
+        return 0.0, float(2 * second)
+    mean = root * (mpmath.npdf(0) - mpmath.npdf(at / root)) + at * beyond
+    return float(mean), float(second - mean**2)
 
 
 SLOPES = {

@@ -6,6 +6,7 @@ the pair. Over theta = arccos c it is smooth, so that integrating twice (by part
 cos t - cos theta) takes a few dozen nodes and cancels nothing. Source: Price 1958.
 """
 
+import itertools
 from dataclasses import dataclass, field
 
 import jax
@@ -17,6 +18,7 @@ from meanfield.dual.quadrature import gauss_legendre
 from meanfield.pytrees import register_dataclass
 
 _NODES = 96
+_PIECE_NODES = 24  # for a bell's middle
 
 
 @register_dataclass
@@ -48,6 +50,9 @@ class PiecewiseLinear(Dual):
         return jnp.sum(jnp.asarray(self.slopes) * self._shares(q))
 
     def mean_shift(self, q):
+        return self._near_or_far(q, self._mean_shift_near, lambda moments: moments[0])
+
+    def _mean_shift_near(self, q):
         root = jnp.sqrt(q)
         a = jnp.abs(jnp.asarray(self.kinks)) / root
         density = jnp.exp(-(a**2) / 2) / np.sqrt(2 * np.pi)
@@ -59,7 +64,33 @@ class PiecewiseLinear(Dual):
 
     def variance(self, q):
         # arccos has no derivative at c = 1.
-        return self._covariance(q, q, 1.0, 0.0, 1.0)
+        near = lambda q: self._covariance(q, q, 1.0, 0.0, 1.0)  # noqa: E731
+        return self._near_or_far(q, near, lambda moments: moments[1] - moments[0] ** 2)
+
+    def _near_or_far(self, q, near, far):
+        """``near(q)`` where kinks are out in the tails, ``far`` of the moments piece by piece beyond."""
+        edge = max(k * k for k in self.kinks)
+        use_far = q > edge
+        return jnp.where(use_far, far(self._far_moments(jnp.where(use_far, q, edge + 1.0))), near(q))
+
+    def _far_moments(self, q):
+        """E f and E f^2 of f = phi - phi(0), for sqrt(q) above all kinks: hardly anything cancels."""
+        root = jnp.sqrt(q)
+        knots = np.array(self.kinks)
+        pieces = [_straight(*ends, self.kinks, self.slopes) for ends in itertools.pairwise(knots)]
+        u, w, f = (np.concatenate(x) if pieces else np.zeros(0) for x in zip(*pieces, strict=True))
+        density = jnp.exp(-(u**2) / (2 * q)) / (root * np.sqrt(2 * np.pi))
+        first, second = jnp.sum(w * f * density), jnp.sum(w * f * f * density)
+        for sign, kink, slope in ((-1, knots[0], self.slopes[0]), (1, knots[-1], self.slopes[-1])):
+            z = sign * kink / root
+            share = jax.scipy.special.erfc(z / np.sqrt(2)) / 2
+            bell = jnp.exp(-(z**2) / 2) / np.sqrt(2 * np.pi)
+            end = _rise(kink, self.kinks, self.slopes) - slope * kink  # the line's value at 0
+            first += end * share + sign * slope * root * bell
+            second += (
+                end**2 * share + 2 * sign * end * slope * root * bell + slope**2 * q * (share + z * bell)
+            )
+        return first, second
 
     def covariance(self, q1, q2, c):
         # c < 0 is c > 0 of (u1, -u2); then theta lies in [0, pi/2].
@@ -93,15 +124,32 @@ class PiecewiseLinear(Dual):
         """sqrt(q1 q2) sin t sum_ij s_i s_j p(k_i, k_j) at correlation cos t: minus d/dt of E phi' phi'."""
         apart, together = (a[:, None] - b) ** 2, (a[:, None] + b) ** 2
         s2, c2 = jnp.sin(t / 2) ** 2, jnp.cos(t / 2) ** 2
-        weights = np.outer(self._jumps, self._jumps) / (2 * np.pi)
+        weights = np.outer(self._jumps, self._jumps)[..., None] / (2 * np.pi)
         exponent = (apart[..., None] * c2 + together[..., None] * s2) / (8 * s2 * c2)
-        return jnp.sum(weights[..., None] * jnp.exp(-exponent), axis=(0, 1))
+        # Seen from far off the jumps cancel: what is left of their sum is what differs from 1.
+        far = np.sum(weights) + jnp.sum(weights * jnp.expm1(-exponent), axis=(0, 1))
+        near = jnp.sum(weights * jnp.exp(-exponent), axis=(0, 1))
+        return jnp.where(jnp.max(exponent, axis=(0, 1)) < 1, far, near)
+
+
+def _rise(u, kinks, slopes):
+    """phi(u) - phi(0)."""
+    knots = np.sort(np.clip(np.array([0.0, u, *kinks]), min(0.0, u), max(0.0, u)))
+    middles = (knots[:-1] + knots[1:]) / 2
+    return np.sign(u) * np.sum(np.diff(knots) * np.array(slopes)[np.searchsorted(kinks, middles)])
+
+
+def _straight(low, high, kinks, slopes):
+    """Nodes between two kinks, their weights, and phi - phi(0) there."""
+    x, w = gauss_legendre(_PIECE_NODES)
+    u = low + (high - low) * x
+    return u, (high - low) * w, np.array([_rise(v, kinks, slopes) for v in u])
 
 
 def _scale(a, b):
     """Well below the angle at which kinks begin to see each other, the smallest distance of two."""
     apart = jnp.abs(a[:, None] - b)
-    apart = jnp.where(apart > 1e-6, apart, 1.0)
+    apart = jnp.where(apart > 0, apart, 1.0)
     return 0.3 * jax.lax.stop_gradient(jnp.minimum(jnp.min(apart), 1.0))
 
 
