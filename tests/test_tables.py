@@ -1,5 +1,7 @@
 """Tables of Gaussian moments: as good as what they are made from, kept under the activation's values."""
 
+import warnings
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -50,6 +52,14 @@ def test_its_error_says_where_there_is_no_table(x64):
     q = jnp.asarray([q_of(48, 0.3), q_of(49, 0.3)])
     assert list(np.isinf(jax.vmap(dual.error)(q))) == [False, True]
     assert list(jax.vmap(panel_of)(q)) == [48, 49]
+
+
+def test_an_activation_that_vanishes_about_the_origin_gives_no_warning(x64):
+    act = Activation(lambda x: jnp.sign(x) * jnp.maximum(jnp.abs(x) - 0.5, 0), kinks=(-0.5, 0.5))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        _, errors = tables.line_series(dual_of(act))
+    assert np.isfinite(errors[panel_of(jnp.asarray(1.0))])
 
 
 def test_a_table_is_kept_in_a_directory_under_the_values_of_its_activation(x64, tmp_path, monkeypatch):
