@@ -48,7 +48,11 @@ def times(quick):
                 job = lambda: jax.block_until_ready(  # noqa: E731
                     mf.jacobian_spectrum(activation, law(1.8, 0.05), 1000)  # noqa: B023
                 )
-                yield {"job": f"density, 1000 points, depth 1000, {activation}, {name}", "warm_s": best(job)}
+                yield {
+                    "job": f"density, 1000 points, depth 1000, {activation}, {name}",
+                    "warm_s": best(job),
+                    "bar": 1.0,
+                }
         for activation in ("tanh", "erf"):
             job = lambda: jax.block_until_ready(  # noqa: E731
                 mf.isometry(activation, mf.OrthogonalPrior(weight_var, bias_var), 20)  # noqa: B023
@@ -56,6 +60,7 @@ def times(quick):
             yield {
                 "job": f"top exponent and spread, {weight_var.size} points, {activation}",
                 "warm_s": best(job),
+                "bar": 2.0,
             }
 
 
@@ -90,6 +95,7 @@ def integrals(quick):
         yield {
             "job": f"density's total and first two moments, {name}",
             "error": float(worst),
+            "bar": 1e-6,
             "worst_at": f"{law_name}, depth {depth}, q* = {at:.3g}",
             "cases": len(cases),
             "beyond_1e-6": len(missed),
@@ -113,6 +119,7 @@ def distances(quick, activations, depths=tuple(NETWORKS)):
                     "prior": repr(prior),
                     "networks": networks[depth],
                     "distance": distance,
+                    "bar": None if activation == "relu" else 0.02,
                     "seconds": time.perf_counter() - began,
                 }
 
@@ -130,6 +137,7 @@ def exponents(quick):
             began = time.perf_counter()
             found = measure_lyapunov_spectrum("tanh", prior, width=width, depth=depth)
             expected = theory_of(found)[1].quantile(LEVELS)
+            null = found.log_values.size - found.bulk.size
             gap = lambda values, method="hazen": float(  # noqa: E731
                 np.max(np.abs(quantiles(values, LEVELS, method) - expected))  # noqa: B023
             )
@@ -137,8 +145,9 @@ def exponents(quick):
                 "job": f"Lyapunov quantiles .05 to .95, tanh, kappa {kappa:g}, width {width}, depth {depth}",
                 "largest_gap": gap(found.bulk),
                 "largest_gap_inverted_cdf": gap(found.bulk, "inverted_cdf"),
-                "largest_gap_null_counted": gap(found.log_values),
-                "null_directions": found.log_values.size - found.bulk.size,
+                "largest_gap_null_counted": gap(found.log_values) if null else None,
+                "bar": 0.03,
+                "null_directions": null,
                 "seconds": time.perf_counter() - began,
             }
 

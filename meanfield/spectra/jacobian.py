@@ -27,6 +27,7 @@ from meanfield.status import Status
 _COARSE = 256
 _REFINEMENTS = 2
 _PANELS, _MORE, _MANY = 24, 3, 1000  # of the law, on each side of a kink
+_LOWEST = 1e-6  # phase, over pi, to which panels narrow towards a corner
 _FEWEST = 4  # panels between two marks
 _ON_AXIS = -25.0  # log tan(theta/2) of what lies outside the spectrum
 _EVENLY = 0.3  # share of nodes that are spread evenly
@@ -133,14 +134,17 @@ def jacobian_spectrum(activation, prior=None, depth=1, *, points=1000, q0=1.0) -
     q0 = validation.real("q0", q0, low=0.0)
     s_1 = layer.prior.s_1
     single = depth == 1 and s_1 == 0
+    corner = depth == 2 and s_1 == 0
     layer = like_gaussian(layer)
     point = stationary_points(layer, q0)
     # The curve of one Gaussian layer is all near the real axis, that of a great many nowhere.
     panels = _PANELS * (_MORE if depth == 1 else 1) if depth < _MANY else 0
-    return pointwise(_spectrum, layer, *point, float(depth), s_1, static=(points, single, panels), at_once=2)
+    return pointwise(
+        _spectrum, layer, *point, float(depth), s_1, static=(points, single, panels, corner), at_once=2
+    )
 
 
-def _spectrum(layer, q, at, status, depth, s_1, points, single, panels) -> JacobianSpectrum:
+def _spectrum(layer, q, at, status, depth, s_1, points, single, panels, corner) -> JacobianSpectrum:
     valid = layer.is_valid() & (status != Status.INVALID)
     layer = layer.guarded(valid)
     law, status = slopes_at(layer, at, status)
@@ -150,7 +154,7 @@ def _spectrum(layer, q, at, status, depth, s_1, points, single, panels) -> Jacob
         fields = one_orthogonal_layer(layer, law, at, points)
     else:
         bent = BentLaw.of(layer, law, at, panels) if panels else None
-        fields = _many_layers(Product(law, bent, depth, -s_1), points, _kinks_of(layer))
+        fields = _many_layers(Product(law, bent, depth, -s_1), points, _kinks_of(layer), corner)
     fields["zero"] = jnp.where(jnp.isneginf(log_scale), 1.0, fields["zero"])
     top = depth * log_scale / 2
     for name in ("log_singular_value", "log_largest", "log_atom"):
@@ -177,7 +181,7 @@ def _spectrum(layer, q, at, status, depth, s_1, points, single, panels) -> Jacob
     return JacobianSpectrum(**{**vars(result), "status": status})
 
 
-def _many_layers(product: Product, points, kinks) -> dict:
+def _many_layers(product: Product, points, kinks, corner) -> dict:
     """Nodes along the curve: Gauss-Legendre panels, narrow where the curve bends or the density varies.
 
     Between two marks the variable is a phase in which square-root edges at both ends are smooth.
@@ -189,7 +193,7 @@ def _many_layers(product: Product, points, kinks) -> dict:
     panel, *rule = panel_rule(points)
     within, weight = (jnp.asarray(x, first.dtype) for x in rule)
     ends = marks(frozen, first, _end(frozen, first, zero), kinks)
-    segment, breaks, guess = _panels(frozen, ends, int(panel[-1]) + 1)
+    segment, breaks, guess = _panels(frozen, ends, int(panel[-1]) + 1, corner)
     low, high = ends[segment][panel], ends[segment + 1][panel]
     width = (breaks[1] - breaks[0])[panel]
     phase = breaks[0][panel] + width * within
@@ -211,11 +215,15 @@ def _many_layers(product: Product, points, kinks) -> dict:
     )
 
 
-def _panels(product: Product, ends, panels: int):
+def _panels(product: Product, ends, panels: int, corner: bool):
     """(segment of each panel, its first and last phase, a guess of log tan(theta/2) at any s).
 
     Each panel holds as much as any other of the length of the curve of (s, theta, log density); no
     panel lies in a gap of the spectrum.
+
+    corner: whether to narrow panels towards marks by decades. Two orthogonal layers of a phi that is straight
+        on half the line run into the pole there as the square root of the distance, until
+        the few other slopes that equal that one round the corner off.
     """
     segments = ends.size - 1
     low, high = ends[:-1, None], ends[1:, None]
@@ -234,13 +242,14 @@ def _panels(product: Product, ends, panels: int):
         within_gap = w.reshape(s.shape)[:, coarse // 2] < _ON_AXIS
         total = jnp.where(within_gap | (high - low <= tiny)[:, 0], 0.0, jnp.sum(length, axis=1))
         length = length / jnp.where(total > 0, total, 1.0)[:, None]
-        length = length + _EVENLY * jnp.diff(phase[:, 1:-1]) / jnp.pi
+        length = length + _EVENLY * jnp.diff(_rung(phase[:, 1:-1]) if corner else phase[:, 1:-1] / jnp.pi)
         position = jnp.cumsum(jnp.pad(length, ((0, 0), (1, 0))), axis=1)
         phases = phase[:, 1:-1].at[:, 0].set(0.0).at[:, -1].set(jnp.pi)
         moved = jax.vmap(lambda x, at: jnp.interp(even * x[-1], x, at))(position, phases)
         return moved, total, (s.ravel(), w)
 
-    phase, length, guess = refined(jnp.pi * jnp.broadcast_to(even, (segments, even.size)), (ends, 0 * ends))
+    start = _at_rung(even) if corner else jnp.pi * even
+    phase, length, guess = refined(jnp.broadcast_to(start, (segments, even.size)), (ends, 0 * ends))
     for _ in range(_REFINEMENTS - 1 if segments == 1 else 2 * _REFINEMENTS - 1):
         phase, length, guess = refined(phase, guess)
 
@@ -254,6 +263,19 @@ def _panels(product: Product, ends, panels: int):
     count = jnp.maximum(last[segment] - before, 1)
     place = lambda n: jax.vmap(lambda x, i: jnp.interp(x, even, phase[i]))((n - before) / count, segment)  # noqa: E731
     return segment, (place(number), place(number + 1)), lambda s: jnp.interp(s, *guess)
+
+
+def _rung(phase):
+    """From 0 to 1 as the phase goes from 0 to pi, evenly in its logarithm near both ends."""
+    near = jnp.minimum(phase, jnp.pi - phase) / jnp.pi
+    rung = jnp.log1p(2 * near / _LOWEST) / jnp.log1p(1 / _LOWEST) / 2
+    return jnp.where(2 * phase < jnp.pi, rung, 1 - rung)
+
+
+def _at_rung(rung):
+    """The phase at which ``_rung`` is that."""
+    near = _LOWEST / 2 * jnp.expm1(2 * jnp.minimum(rung, 1 - rung) * jnp.log1p(1 / _LOWEST))
+    return jnp.pi * jnp.where(rung < 0.5, near, 1 - near)
 
 
 def _kinks_of(layer) -> int:
