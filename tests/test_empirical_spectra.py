@@ -122,7 +122,7 @@ def test_atoms_of_the_theory_are_jumps_of_its_distribution_function(x64):
     np.testing.assert_allclose(leaky.atoms, np.log(1.3) / 2 + np.log([0.01, 1.0]), atol=1e-12)
     np.testing.assert_allclose(leaky.up_to(leaky.atoms), [0.5, 1.0], atol=1e-9)
     np.testing.assert_allclose(leaky.below(leaky.atoms), [0.0, 0.5], atol=1e-9)
-    tops = mf.jacobian_spectrum("hard_tanh", mf.OrthogonalPrior(1.02, 0.005), 2)
+    tops = mf.jacobian_spectrum("hard_tanh", mf.OrthogonalPrior(1.02, 0.005), 2, points=64)
     law = LimitLaw.of(tops)
     assert law.atoms.tolist() == [float(tops.log_atom)]
     assert law.up_to(law.atoms[0]) == 1 and law.below(law.atoms[0]) == pytest.approx(1 - float(tops.atom))

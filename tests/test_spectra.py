@@ -409,3 +409,20 @@ def test_invalid_values_inside_a_trace_are_reported_at_their_point(x64):
 def test_a_wrong_argument_is_named(call, error, words):
     with pytest.raises(error, match=words):
         call()
+
+
+@pytest.mark.parametrize("activation", ["tanh", "sigmoid", "gelu_tanh"])
+def test_slopes_that_saturate_keep_their_digits(x64, activation):
+    """Against mpmath, where 1 - tanh^2 has none left."""
+    function = {
+        "tanh": mpmath.tanh,
+        "sigmoid": lambda x: 1 / (1 + mpmath.exp(-x)),
+        "gelu_tanh": lambda x: (
+            x / 2 * (1 + mpmath.tanh(mpmath.sqrt(2 / mpmath.pi) * (x + mpmath.mpf("0.044715") * x**3)))
+        ),
+    }[activation]
+    places = np.array([-9.0, -2.5, -0.3, 0.0, 0.7, 4.0, 30.0])
+    found = slope(DenseLayer.of(activation, NORMAL(1.0)).activation, jnp.asarray(places))
+    with mpmath.workdps(60):
+        expected = [float(mpmath.diff(function, mpmath.mpf(x))) for x in places]
+    np.testing.assert_allclose(found, expected, rtol=1e-12)

@@ -107,9 +107,13 @@ def _along(activation, root, breaks, fixed, least):
 
 
 def _bends(d, width, divisor, fixed):
-    """How far each break is off the axis; 0 where fixed, and beside panels that are not smooth."""
+    """How far each break is off the axis.
+
+    0 where fixed, and beside panels that are not smooth or hold a zero of phi' that nobody knew of.
+    """
     h = jnp.minimum(jnp.append(width, width[-1]), jnp.append(width[:1], width))
-    rough = jnp.pad(_series(d)[2][:, 0] > _SETTLED, 1)
+    crossed = jnp.min(d, axis=1) * jnp.max(d, axis=1) < 0
+    rough = jnp.pad(crossed | (_series(d)[2][:, 0] > _SETTLED), 1)
     h = jnp.where(fixed | rough[1:] | rough[:-1], 0.0, h)
     # l' and l'' of l = log d^2 at the ends of panels, times d^2/2, from both sides of each.
     ends = jnp.asarray(_rule().ends, d.dtype)

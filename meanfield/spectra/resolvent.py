@@ -245,7 +245,7 @@ class CurvePoint:
     @property
     def density(self):
         """Probability per unit of log x."""
-        return self.v.imag / jnp.pi
+        return jnp.maximum(self.v.imag, 0.0) / jnp.pi
 
     @property
     def survival(self):
@@ -258,8 +258,8 @@ class CurvePoint:
     def stretch(self):
         """-d log x / ds along the curve."""
         slope = self.sums.rate
-        # log x stays real: d theta = -Im/Re ds.
-        return -abs2(slope) / _nonzero(slope.real)
+        # log x stays real: d theta = -Im/Re ds. Where it falls no more, that is rounding.
+        return -abs2(slope) / jnp.where(slope.real < 0, slope.real, -jnp.inf)
 
 
 def arg(z):

@@ -126,7 +126,14 @@ def _sigmoid_slope(u):
     return jax.nn.sigmoid(u) * jax.nn.sigmoid(-u)
 
 
-_SATURATING = {jnp.tanh: _tanh_slope, jax.nn.sigmoid: _sigmoid_slope}
+def _gelu_tanh_slope(u):
+    """phi = u sigmoid(2 g(u)) with g = sqrt(2/pi) (u + 0.044715 u^3)."""
+    twice = np.sqrt(8 / np.pi) * u * (1 + 0.044715 * u**2)
+    rate = np.sqrt(8 / np.pi) * (1 + 3 * 0.044715 * u**2)
+    return jax.nn.sigmoid(twice) * (1 + u * rate * jax.nn.sigmoid(-twice))
+
+
+_SATURATING = {jnp.tanh: _tanh_slope, jax.nn.sigmoid: _sigmoid_slope, jax.nn.gelu: _gelu_tanh_slope}
 
 
 def slope(activation, u):
