@@ -136,7 +136,7 @@ def exponents(quick):
             began = time.perf_counter()
             found = measure_lyapunov_spectrum("tanh", prior, width=width, depth=depth)
             expected = theory_of(found)[1].quantile(LEVELS)
-            null = found.log_values.size - found.bulk.size
+            null = found.null_directions
             gap = lambda values, method="hazen": float(  # noqa: E731
                 np.max(np.abs(quantiles(values, LEVELS, method) - expected))  # noqa: B023
             )
@@ -165,7 +165,7 @@ def main():
         "--json", type=Path, help="write the rows to this file, in place of those of the same name"
     )
     options = parser.parse_args()
-    activations = [options.activation] if options.activation else list(CASES)
+    activations = [name for name in CASES if options.activation in (None, name)]
     depths = [options.depth] if options.depth else list(NETWORKS)
     parts = {
         "times": times(options.quick),
@@ -174,7 +174,8 @@ def main():
         "distances": distances(options.quick, activations, depths),
         "relu": distances(options.quick, ["relu"], (64,)),
     }
-    chosen = [options.part] if options.part else ["distances"] if options.activation else list(parts)
+    alone = ["integrals", "distances"] if options.activation else list(parts)
+    chosen = [options.part] if options.part else alone
     rows = {}
     if options.json and options.json.exists():
         rows = {row["job"]: row for row in json.loads(options.json.read_text())["rows"]}

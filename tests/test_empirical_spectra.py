@@ -136,13 +136,25 @@ def test_rows_that_sum_to_zero_leave_one_null_direction_of_each_network(depth):
         found = measure_singular_values(
             "tanh", mf.NormalPrior(1.8, 0.05, kappa), width=WIDTH, depth=depth, networks=2
         )
-        assert np.sum(np.isneginf(found.log_values)) == 2 * null
+        assert found.null_directions == null and np.sum(np.isneginf(found.log_values)) == 2 * null
         assert found.bulk.shape == (2, WIDTH - null) and np.all(np.isfinite(found.bulk))
     with jax.enable_x64(True):
         factors = jacobian_factors("tanh", mf.NormalPrior(1.8, 0.05, 1.0), width=WIDTH, depth=depth)
         product = np.linalg.multi_dot([np.eye(WIDTH), *np.asarray(factors[::-1])])
     values = np.linalg.svd(product, compute_uv=False)
     assert values[-1] < 1e-14 * values[0] < 1e-6 * values[-2]
+
+
+def test_zeros_of_slopes_leave_no_null_direction_to_rows_that_sum_to_zero(x64):
+    """W D x = 0 asks for D x to be uniform: ReLU's rank is the number of active neurons, at any kappa."""
+    prior = mf.NormalPrior(2.0, 0.1, 1.0)
+    found = measure_singular_values("relu", prior, width=WIDTH, depth=1, networks=2)
+    assert found.null_directions == 0 and found.bulk is not None
+    for i, zeros in enumerate(np.sum(np.isneginf(found.log_values), axis=1)):
+        factor = jacobian_factors(
+            "relu", prior, width=WIDTH, depth=1, index=i, q0=float(mf.fixed_point("relu", prior).q)
+        )
+        assert zeros == WIDTH - np.linalg.matrix_rank(factor[0]) == np.sum(np.all(factor[0] == 0, axis=0))
 
 
 def test_quantiles_are_those_of_numpy():

@@ -23,11 +23,12 @@ from meanfield.empirical.comparison import Extrapolation, p_value_of
 from meanfield.empirical.ensembles import measure, network, signals
 from meanfield.empirical.limit_laws import LimitLaw
 from meanfield.fixedpoint import fixed_point
+from meanfield.layers import DenseLayer
 from meanfield.priors import AsymmetricPrior, NormalPrior
 from meanfield.progress import progress_bar
 from meanfield.spectra.jacobian import JacobianSpectrum, jacobian_spectrum
 from meanfield.spectra.lyapunov import LyapunovSpectrum, lyapunov_spectrum
-from meanfield.spectra.slopes import slope
+from meanfield.spectra.slopes import SlopeLaw, slope
 
 LEVELS = np.linspace(0.05, 0.95, 19)
 _KEPT = 1e-8  # of the largest singular value
@@ -117,10 +118,11 @@ class MeasuredSpectrum:
 
     kind: "jacobian", logarithms of singular values at ``depth``, or "lyapunov", exponents.
 
-    At ``anticorrelation`` 1 the rows of every weight matrix sum to zero: all of them annihilate the
-    uniform vector, so that exactly one singular value of each network is zero and one exponent
-    -inf, whatever depth and activation. That share, 1/width, is known beforehand and
-    vanishes in the limit of infinite width, where the theory speaks: comparisons are of the others.
+    null_directions: of each network, 1 where the prior makes weight matrices singular. At
+    ``anticorrelation`` 1 all rows sum to zero and annihilate the uniform vector: unless phi' has zeros that
+    already annihilate more, exactly one singular value of each network is zero and one exponent -inf,
+    at any depth. That share, 1/width, is known beforehand and vanishes in the limit of infinite
+    width, where the theory speaks: comparisons are of the others.
     """
 
     activation: Activation
@@ -129,6 +131,7 @@ class MeasuredSpectrum:
     depth: int
     kind: str
     log_values: np.ndarray
+    null_directions: int = 0
 
     def __repr__(self):
         sizes = f"{len(self.log_values)} networks of width {self.width}, depth {self.depth}"
@@ -136,8 +139,8 @@ class MeasuredSpectrum:
 
     @property
     def bulk(self) -> np.ndarray:
-        """``log_values`` but for the null directions of the prior, shape (networks, width - null)."""
-        return self.log_values[:, : self.width - null_directions(self.prior)]
+        """``log_values`` but for the null directions, shape (networks, width - null_directions)."""
+        return self.log_values[:, : self.width - self.null_directions]
 
     def quantile(self, t, method="hazen") -> np.ndarray:
         """Quantiles of the bulk of all networks together.
@@ -148,9 +151,15 @@ class MeasuredSpectrum:
         return quantiles(self.bulk, t, method)
 
 
-def null_directions(prior) -> int:
-    """Rank that every square weight matrix lacks, by the prior alone: 1 where all rows sum to zero."""
-    return int(isinstance(prior, NormalPrior) and float(prior.anticorrelation) == 1)
+def null_directions(activation, prior, q0) -> int:
+    """Rank that the product of any number of layers lacks by the prior, which decides alone: no result does.
+
+    1 where rows sum to zero and P(phi' = 0) = 0: W D x = 0 asks for D x to be uniform, and no zero of D is.
+    """
+    if not (isinstance(prior, NormalPrior) and float(prior.anticorrelation) == 1):
+        return 0
+    layer = DenseLayer.of(activation, NormalPrior(1.0))
+    return int(SlopeLaw.of(layer, jnp.asarray(q0, float)).zero == 0)
 
 
 def quantiles(values, t, method="hazen") -> np.ndarray:
@@ -166,10 +175,10 @@ def quantiles(values, t, method="hazen") -> np.ndarray:
     return np.where(inside, np.interp(t, place[loud], values[loud]), -np.inf)
 
 
-def _without_null(values, prior) -> np.ndarray:
+def _without_null(values, null) -> np.ndarray:
     """Values (networks, width), descending; the last is -inf where a null direction leaves it to rounding."""
     values = -np.sort(-values, axis=1)
-    values[:, values.shape[1] - null_directions(prior) :] = -np.inf
+    values[:, values.shape[1] - null :] = -np.inf
     return values
 
 
@@ -192,8 +201,9 @@ def measure_singular_values(
             factors = jacobian_factors(activation, prior, index=i, **sizes)
             parts.append(_log_singular_values(factors, sweeps))
             advance(1)
-    values = _without_null(np.stack(parts), prior)
-    return MeasuredSpectrum(activation, prior, width, depth, "jacobian", values)
+        null = null_directions(activation, prior, q0)
+    values = _without_null(np.stack(parts), null)
+    return MeasuredSpectrum(activation, prior, width, depth, "jacobian", values, null)
 
 
 def _log_singular_values(factors, sweeps) -> np.ndarray:
@@ -221,8 +231,9 @@ def measure_lyapunov_spectrum(
         q0 = stationary_variance(activation, prior) if q0 is None else q0
         sizes = dict(width=width, depth=depth, networks=networks, seed=seed)
         found = measure(activation, prior, q0=q0, c0=0.0, tangents=width, **sizes)
-    exponents = _without_null(np.asarray(found.samples.exponents), prior)
-    return MeasuredSpectrum(activation, prior, width, depth, "lyapunov", exponents)
+        null = null_directions(activation, prior, q0)
+    exponents = _without_null(np.asarray(found.samples.exponents), null)
+    return MeasuredSpectrum(activation, prior, width, depth, "lyapunov", exponents, null)
 
 
 def stationary_variance(activation, prior) -> float:
