@@ -29,7 +29,11 @@ def table_of(measured: dict, part: str | None) -> list[str]:
     machine = f"{where['cores']} cores, {where['device']}, JAX {where['jax']}, Python {where['python']}"
     if "results" in measured:
         return [*_training(measured["results"][part]), "", f"Measured on: {machine}."]
-    kind = _agreement if "uniform_p" in measured else _peers if "peer" in measured["rows"][0] else _timings
+    first = measured["rows"][0]
+    kind = _timings
+    for name, table in {"peer": _peers, "bar": _spectra}.items():
+        kind = table if name in first else kind
+    kind = _agreement if "uniform_p" in measured else kind
     return [*kind(measured["rows"]), "", f"Measured on: {machine}."]
 
 
@@ -42,6 +46,29 @@ def _timings(rows: list[dict]) -> list[str]:
 
 
 _COLUMNS = (("first_s", "warm_s", "error", "ratio"), (".3g", ".3g", ".1e", ".3g"))
+
+
+def _spectra(rows: list[dict]) -> list[str]:
+    lines = ["| what | figure | measured | bar | met |", "| --- | --- | ---: | ---: | --- |"]
+    for row in rows:
+        bar, said = row["bar"], row.get("unsaid") == 0
+        for key, (name, form) in _FIGURES.items():
+            if row.get(key) is None:
+                continue
+            met = "" if bar is None else "yes" if row[key] <= bar else "no, and says so" if said else "**no**"
+            job = row["job"] + (f" (worst: {row['worst_at']})" if "worst_at" in row else "")
+            lines.append(f"| {job} | {name} | {row[key]:{form}} | {'' if bar is None else bar} | {met} |")
+    return lines
+
+
+_FIGURES = {
+    "warm_s": ("seconds, warm", ".2g"),
+    "error": ("largest miss", ".1e"),
+    "distance": ("distance", ".4f"),
+    "largest_gap": ("largest gap, midpoint quantiles", ".4f"),
+    "largest_gap_inverted_cdf": ("largest gap, inverted_cdf", ".4f"),
+    "largest_gap_null_counted": ("largest gap, null direction counted", ".4f"),
+}
 
 
 def _agreement(rows: list[dict]) -> list[str]:

@@ -21,12 +21,14 @@ from meanfield.activation import Activation
 from meanfield.activations import as_activation
 from meanfield.empirical.comparison import Extrapolation, p_value_of
 from meanfield.empirical.ensembles import measure, network, signals
+from meanfield.empirical.limit_laws import LimitLaw
 from meanfield.fixedpoint import fixed_point
-from meanfield.priors import AsymmetricPrior
+from meanfield.layers import DenseLayer
+from meanfield.priors import AsymmetricPrior, NormalPrior
 from meanfield.progress import progress_bar
 from meanfield.spectra.jacobian import JacobianSpectrum, jacobian_spectrum
 from meanfield.spectra.lyapunov import LyapunovSpectrum, lyapunov_spectrum
-from meanfield.spectra.slopes import slope
+from meanfield.spectra.slopes import SlopeLaw, slope
 
 LEVELS = np.linspace(0.05, 0.95, 19)
 _KEPT = 1e-8  # of the largest singular value
@@ -115,6 +117,12 @@ class MeasuredSpectrum:
     """Spectra of several networks: ``log_values`` of shape (networks, width), descending.
 
     kind: "jacobian", logarithms of singular values at ``depth``, or "lyapunov", exponents.
+
+    null_directions: of each network, 1 where the prior makes weight matrices singular. At
+    ``anticorrelation`` 1 all rows sum to zero and annihilate the uniform vector: unless phi' has zeros that
+    already annihilate more, exactly one singular value of each network is zero and one exponent -inf,
+    at any depth. That share, 1/width, is known beforehand and vanishes in the limit of infinite
+    width, where the theory speaks: comparisons are of the others.
     """
 
     activation: Activation
@@ -123,19 +131,55 @@ class MeasuredSpectrum:
     depth: int
     kind: str
     log_values: np.ndarray
+    null_directions: int = 0
 
     def __repr__(self):
         sizes = f"{len(self.log_values)} networks of width {self.width}, depth {self.depth}"
         return f"MeasuredSpectrum({self.activation!r}, {self.prior!r}, {sizes}, {self.kind!r})"
 
-    def quantile(self, t) -> np.ndarray:
-        """Quantiles of all networks together."""
-        # Halfway between steps of the distribution function: half a step would be a bias of order 1/width.
-        values = np.sort(self.log_values, axis=None)
-        place = (np.arange(values.size) + 0.5) / values.size
-        loud = np.isfinite(values)
-        inside = np.asarray(t) >= np.mean(~loud)
-        return np.where(inside, np.interp(t, place[loud], values[loud]), -np.inf)
+    @property
+    def bulk(self) -> np.ndarray:
+        """``log_values`` but for the null directions, shape (networks, width - null_directions)."""
+        return self.log_values[:, : self.width - self.null_directions]
+
+    def quantile(self, t, method="hazen") -> np.ndarray:
+        """Quantiles of the bulk of all networks together.
+
+        method: "hazen", halfway between steps of the distribution function (half a step would be a
+        bias of order 1/width), or "inverted_cdf", the steps themselves; as for ``numpy.quantile``.
+        """
+        return quantiles(self.bulk, t, method)
+
+
+def null_directions(activation, prior, q0) -> int:
+    """Rank that the product of any number of layers lacks by the prior, which decides alone: no result does.
+
+    1 where rows sum to zero and P(phi' = 0) = 0: W D x = 0 asks for D x to be uniform, and no zero of D is.
+    """
+    if not (isinstance(prior, NormalPrior) and float(prior.anticorrelation) == 1):
+        return 0
+    layer = DenseLayer.of(activation, NormalPrior(1.0))
+    return int(SlopeLaw.of(layer, jnp.asarray(q0, float)).zero == 0)
+
+
+def quantiles(values, t, method="hazen") -> np.ndarray:
+    """``numpy.quantile`` over all values, of which some may be -inf."""
+    values = np.sort(values, axis=None)
+    if method == "inverted_cdf":
+        return np.quantile(values, t, method=method)
+    if method != "hazen":
+        raise ValueError(f"method must be 'hazen' or 'inverted_cdf', got {method!r}")
+    place = (np.arange(values.size) + 0.5) / values.size
+    loud = np.isfinite(values)
+    inside = np.asarray(t) >= np.mean(~loud)
+    return np.where(inside, np.interp(t, place[loud], values[loud]), -np.inf)
+
+
+def _without_null(values, null) -> np.ndarray:
+    """Values (networks, width), descending; the last is -inf where a null direction leaves it to rounding."""
+    values = -np.sort(-values, axis=1)
+    values[:, values.shape[1] - null :] = -np.inf
+    return values
 
 
 def measure_singular_values(
@@ -157,7 +201,9 @@ def measure_singular_values(
             factors = jacobian_factors(activation, prior, index=i, **sizes)
             parts.append(_log_singular_values(factors, sweeps))
             advance(1)
-    return MeasuredSpectrum(activation, prior, width, depth, "jacobian", np.stack(parts))
+        null = null_directions(activation, prior, q0)
+    values = _without_null(np.stack(parts), null)
+    return MeasuredSpectrum(activation, prior, width, depth, "jacobian", values, null)
 
 
 def _log_singular_values(factors, sweeps) -> np.ndarray:
@@ -185,8 +231,9 @@ def measure_lyapunov_spectrum(
         q0 = stationary_variance(activation, prior) if q0 is None else q0
         sizes = dict(width=width, depth=depth, networks=networks, seed=seed)
         found = measure(activation, prior, q0=q0, c0=0.0, tangents=width, **sizes)
-    exponents = np.sort(np.asarray(found.samples.exponents), axis=1)[:, ::-1]
-    return MeasuredSpectrum(activation, prior, width, depth, "lyapunov", exponents)
+        null = null_directions(activation, prior, q0)
+    exponents = _without_null(np.asarray(found.samples.exponents), null)
+    return MeasuredSpectrum(activation, prior, width, depth, "lyapunov", exponents, null)
 
 
 def stationary_variance(activation, prior) -> float:
@@ -199,7 +246,7 @@ def stationary_variance(activation, prior) -> float:
 class SpectrumComparison:
     """Spectra of networks of one width and of twice that, beside the theory.
 
-    The fraction of each network's values up to the theory's quantiles at ``levels`` is compared.
+    The fraction of each network's values (``bulk``) up to the theory's quantiles at ``levels`` is compared.
     theory: the infinite network's spectrum. limit, limit_error: the fractions extrapolated to
     infinite width, a deviation proportional to 1/width taken out, and their standard errors.
     deviation: of the limit from the levels, in standard errors. p_value: how often deviations would
@@ -246,11 +293,10 @@ def compare_spectra(
 
 def compared(narrow: MeasuredSpectrum, wide: MeasuredSpectrum) -> SpectrumComparison:
     """Two measurements of one kind against their theory."""
-    theory, cumulative, quantiles = theory_of(wide)
-    silent = cumulative(-np.inf)
-    levels = LEVELS[silent + 0.02 < LEVELS]
-    at = quantiles(levels)
-    samples = [np.mean(m.log_values[:, :, None] <= at, axis=1) for m in (narrow, wide)]
+    theory, law = theory_of(wide)
+    levels = LEVELS[law.silent + 0.02 < LEVELS]
+    at = law.quantile(levels)
+    samples = [np.mean(m.bulk[:, :, None] <= at, axis=1) for m in (narrow, wide)]
     test = Extrapolation(samples[0], samples[1], levels, np.zeros_like(levels))
     known = test.limit_error > 1e-6
     return SpectrumComparison(
@@ -262,43 +308,16 @@ def compared(narrow: MeasuredSpectrum, wide: MeasuredSpectrum) -> SpectrumCompar
         limit_error=test.limit_error,
         deviation=np.where(known, test.deviation, np.nan),
         p_value=p_value_of([test.at(known)]),
-        distance=kolmogorov_distance(wide.log_values, cumulative),
+        distance=law.distance(wide.bulk),
     )
 
 
 def theory_of(measured: MeasuredSpectrum):
-    """(spectrum, its distribution function, its quantile function) at infinite width."""
+    """(spectrum, its ``LimitLaw``) at infinite width."""
     with jax.enable_x64(True):
         found: JacobianSpectrum | LyapunovSpectrum
         if measured.kind == "lyapunov":
-            t = np.linspace(0.0, 1.0, 2001)
-            rates = lyapunov_spectrum(measured.activation, measured.prior, t)
-            x = np.asarray(rates.exponent)
-            loud = np.isfinite(x)
-            nodes, levels = x[loud], t[loud]
-            found, silent = rates, float(rates.silent[0])
+            found = lyapunov_spectrum(measured.activation, measured.prior, np.linspace(0.0, 1.0, 2001))
         else:
-            exact = jacobian_spectrum(measured.activation, measured.prior, measured.depth)
-            nodes, levels = np.asarray(exact.log_singular_value), np.asarray(exact.cdf)
-            found, silent = exact, float(exact.zero)
-            nodes, levels = nodes[np.isfinite(nodes)], levels[np.isfinite(nodes)]
-            if exact.atom > 0:
-                place = float(exact.log_atom)
-                nodes, levels = nodes[nodes < place], levels[nodes < place]
-                nodes = np.append(nodes, [place, np.nextafter(place, np.inf)])
-                levels = np.append(levels, [1 - float(exact.atom), 1.0])
-
-    def cumulative(x):
-        value = np.interp(x, nodes, levels, left=silent, right=1.0)
-        return np.where(np.isneginf(x), silent, value)
-
-    return found, cumulative, lambda t: np.interp(t, levels, nodes)
-
-
-def kolmogorov_distance(samples, cumulative) -> float:
-    """Largest difference between the samples' distribution function and ``cumulative``."""
-    x = np.sort(np.ravel(samples))
-    # A hair to either side of each: an atom's samples differ by rounding.
-    hair = 1e-9 * np.maximum(1, np.abs(np.where(np.isfinite(x), x, 0.0)))
-    places = np.concatenate([x - hair, x + hair])
-    return float(np.max(np.abs(np.searchsorted(x, places, side="right") / x.size - cumulative(places))))
+            found = jacobian_spectrum(measured.activation, measured.prior, measured.depth)
+        return found, LimitLaw.of(found)

@@ -29,13 +29,16 @@ def one_orthogonal_layer(layer, law, q, points) -> dict:
     def logarithm(z):
         square = slope(layer.activation, root * z) ** 2
         relative = square / law.largest
+        square = jnp.where(relative < law.least, 0.0, square)
         value = jnp.log(jnp.where(square > 0, relative, 1.0)) / 2
         return jnp.where(square > 0, value, -jnp.inf), relative == 1
 
     log_s, at_top = logarithm(z)
     flat = jnp.sum(jnp.where(at_top, mass, 0.0))
     flat = jnp.where(flat > 1e-6, flat, 0.0)
-    mass = jnp.where(jnp.isneginf(log_s) | (at_top & (flat > 0)), 0.0, mass)
+    silent = jnp.isneginf(log_s)
+    zero = jnp.sum(jnp.where(silent, mass, 0.0))
+    mass = jnp.where(silent | (at_top & (flat > 0)), 0.0, mass)
     order = jnp.argsort(log_s)
     log_s, mass = log_s[order], mass[order]
 
@@ -62,6 +65,7 @@ def one_orthogonal_layer(layer, law, q, points) -> dict:
         density=density,
         mass=mass,
         cdf=cdf,
+        zero=zero,
         atom=flat,
         log_atom=jnp.where(flat > 0, 0.0, -jnp.inf),
         log_largest=jnp.where(law.unbounded, jnp.inf, jnp.max(log_s)),

@@ -11,8 +11,10 @@ which m = psi(y) = E y d^2/(1 - y d^2): no function is then inverted, and with
 
     log x = (L - 1) log(u/v) + e L log v - log y + L log sigma_w^2.
 
-With k = 1/(1 - y d^2) all that spreads the spectrum comes as variances (Lagrange's identity), of
-which nothing cancels: Im(u v*) = r sin(theta) [E|k|^2 E d^4|k|^2 - (E d^2|k|^2)^2], y = r exp(i theta).
+With k = 1/(1 - y d^2) all that spreads the spectrum is a variance (Lagrange's identity):
+Im(u v*) = r sin(theta) [E|k|^2 E d^4|k|^2 - (E d^2|k|^2)^2] >= 0, y = r exp(i theta). Expectations are sums
+over the bent line of ``spectra.contour``, on which they are smooth however near the real axis
+the curve runs; where all slopes are nearly equal, u/v = 1 - E (1 - d^2)k / v keeps every digit of the spread.
 
 On a ray y = exp(s + i theta) the imaginary part of this divided by theta falls strictly from
 theta = 0 to pi, where it is -1: u/v and v are exponentials of functions
@@ -30,6 +32,8 @@ Sources: THEORY section 11; Pennington, Schoenholz & Ganguli, arXiv:1802.09979; 
 Bercovici, Math. Z. 248 (2004); the parametrisation by y and the survival function are derived here.
 """
 
+import functools
+import operator
 from dataclasses import dataclass
 
 import jax
@@ -37,20 +41,25 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from meanfield.pytrees import register_dataclass
+from meanfield.spectra.contour import BentLaw
 from meanfield.spectra.slopes import SlopeLaw
 
 _STEPS = 80
+_AGREED = 1e-8  # over the depth: what nodes on the real line may differ by from those on the bent one
 
 
 @register_dataclass
 @dataclass(frozen=True, eq=False)
 class Product:
-    """What a product of independent layers is made of; scalars beside the law.
+    """What a product of independent layers is made of; scalars beside the laws.
 
+    slopes, bent: the law of squared slopes at real nodes, and along the bent line (None where
+        nothing of the curve lies so near the axis).
     depth: L, a real number of at least 1. exponent: e above.
     """
 
     slopes: SlopeLaw
+    bent: BentLaw | None
     depth: Array
     exponent: Array
 
@@ -66,29 +75,26 @@ class Product:
 
         past_atom: s is looked for between a pole of v and its zero, beyond which this returns 1.
         """
-        law = self.slopes
-        gap = _gap(law.square, s)
-        k = 1 / jnp.where(gap == 0, jnp.finfo(gap.dtype).tiny ** 0.25, gap)
-        v, u = jnp.sum(law.weight * k), jnp.sum(law.weight * law.square * k)
-        weight = law.weight * k**2
-        total, mean, variance = _moments(weight, law.square)
-        slope = (self.depth - 1) * total * variance * (total / u) / v
-        slope = jnp.exp(s) * (slope + self.exponent * self.depth * total * mean / v) - 1
-        return jnp.where(past_atom & (v >= 0), 1.0, slope)
+        sums = Sums(self, jnp.expm1(s)[None] + 0j)
+        return jnp.where(past_atom & (sums.v.real[0] >= 0), 1.0, sums.rate.real[0])
+
+    def gap_slope(self, s):
+        """``real_slope``, below 0 in gaps of the spectrum, where x > 0 on the branch of the curve; else 1."""
+        sums = Sums(self, jnp.expm1(s)[None] + 0j)
+        v, ratio = sums.v.real[0], sums.ratio.real[0]
+        on_branch = ((self.depth == 1) | (ratio > 0)) & ((self.exponent == 0) | (v > 0))
+        return jnp.where(on_branch, sums.rate.real[0], 1.0)
 
     def real_log(self, s):
         """log x at real y = exp(s) outside the spectrum, less L log(sigma_w^2 largest d^2)."""
-        law = self.slopes
-        k = 1 / _gap(law.square, s)
-        v = jnp.sum(law.weight * k)
-        ratio = jnp.sum(law.weight * law.square * k) / v
-        log_v = jnp.log(jnp.abs(v))
-        return (self.depth - 1) * jnp.log(jnp.abs(ratio)) + self.exponent * self.depth * log_v - s
+        sums = Sums(self, jnp.expm1(s)[None] + 0j)
+        u, v = jnp.log(jnp.abs(sums.u[0])), jnp.log(jnp.abs(sums.v[0]))
+        return (self.depth - 1) * (u - v) + self.exponent * self.depth * v - s
 
     # --- on the curve -----------------------------------------------------------
 
-    def half_angle(self, s):
-        """log tan(theta/2) of the point on the curve at each s, shape (points,).
+    def half_angle(self, s, start=None):
+        """log tan(theta/2) of the point on the curve at each s, shape (points,), from guesses if given.
 
         Differentiable by the implicit function theorem.
         """
@@ -99,25 +105,27 @@ class Product:
 
         def solve(gap, start):
             def step(state):
-                w, low, high, _, count = state
+                w, low, high, last, _, count = state
                 value, slope = jax.jvp(gap, (w,), (jnp.ones_like(w),))
                 low, high = jnp.where(value > 0, w, low), jnp.where(value > 0, high, w)
                 new = w - value / jnp.where(slope == 0, -1.0, slope)
-                # Every third step halves the bracket, whatever Newton's method would do.
-                newton = (new > low) & (new < high) & (count % 3 < 2)
+                # Newton's method as long as it gets on; where theta -> 0 the gap has no slope left.
+                size = jnp.abs(value)
+                newton = (new > low) & (new < high) & (size <= last / 2)
                 new = jnp.where(newton, new, (low + high) / 2)
-                # Where theta -> 0 the gap has no slope left; the bracket decides.
-                done = jnp.abs(value) <= 4 * jnp.finfo(w.dtype).eps
-                return jnp.where(done, w, new), low, high, jnp.where(done, 0.0, jnp.abs(new - w)), count + 1
+                done = size <= 4 * jnp.finfo(w.dtype).eps
+                moved = jnp.where(done, 0.0, jnp.abs(new - w))
+                return jnp.where(done, w, new), low, high, size, moved, count + 1
 
             def unfinished(state):
                 tolerance = 8 * jnp.finfo(start.dtype).eps * jnp.maximum(1, jnp.abs(state[0]))
-                return jnp.any(state[3] > tolerance) & (state[4] < _STEPS)
+                return jnp.any(state[4] > tolerance) & (state[5] < _STEPS)
 
-            state = (start, jnp.full_like(start, lowest), jnp.full_like(start, highest))
-            return jax.lax.while_loop(unfinished, step, (*state, jnp.full_like(start, jnp.inf), 0))[0]
+            unknown = jnp.full_like(start, jnp.inf)
+            ends = jnp.full_like(start, lowest), jnp.full_like(start, highest)
+            return jax.lax.while_loop(unfinished, step, (start, *ends, unknown, unknown, 0))[0]
 
-        start = jnp.zeros_like(s)
+        start = jnp.zeros_like(s) if start is None else jnp.clip(start, lowest + 1, highest - 1)
         return jax.lax.custom_root(gap, start, solve, lambda g, y: y / _nonzero(g(jnp.ones_like(y))))
 
     def at(self, s, w) -> "CurvePoint":
@@ -125,89 +133,141 @@ class Product:
         return CurvePoint(self, s, w)
 
 
+class _Nodes:
+    """Sums over the nodes of one law at points y = 1 + ``beyond``, shape (points,)."""
+
+    def __init__(self, value, weight, beyond):
+        self.value, self.weight = value, weight
+        short = 1 - value
+        self.gap = short - value * beyond[:, None]
+        size = abs2(self.gap)
+        self.k = jnp.conj(self.gap) / jnp.where(size == 0, jnp.finfo(size.dtype).tiny ** 0.25, size)
+        parts = jnp.stack([weight, weight * value, weight * short], axis=1)
+        self.v, self.u, self.lost = jnp.moveaxis(self.k @ parts.astype(self.k.dtype), 1, 0)
+
+    @functools.cached_property
+    def _centred(self):
+        size = abs2(self.k)
+        centre = (size @ (self.weight * self.value)) / (size @ self.weight)
+        off = self.value - centre[:, None]
+        weight = self.weight * self.k**2
+        return centre, *(jnp.sum(weight * off**n, axis=-1) for n in (0, 1, 2))
+
+    @property
+    def first(self):
+        """Sum of t k^2."""
+        centre, m0, m1, _ = self._centred
+        return m1 + centre * m0
+
+    @property
+    def spread(self):
+        """Variance of t under k^2, times its sum squared, over v."""
+        _, m0, m1, m2 = self._centred
+        return m0 / self.v * m2 - m1 / self.v * m1
+
+    @property
+    def turn(self):
+        """-E arg(1 - y t)."""
+        log = 0.5 * jnp.log(abs2(self.gap)) + 1j * arg(self.gap)
+        return -jnp.imag(log @ self.weight.astype(log.dtype))
+
+
+class Sums:
+    """v and u at points y = 1 + ``beyond``, shape (points,), and what follows from them there.
+
+    From nodes on the real line, to every digit, where those resolve the integrals; else from the bent line.
+    """
+
+    def __init__(self, product: Product, beyond):
+        law, bent = product.slopes, product.bent
+        self.product, self.y = product, 1 + beyond
+        self.nodes = [_Nodes(law.square, law.weight, beyond)]
+        self.resolved = jnp.asarray(True)
+        names = ("v", "u", "lost")
+        if bent is not None:
+            self.nodes.append(_Nodes(bent.value, bent.weight, beyond))
+            double = jnp.finfo(self.y.dtype).bits >= 64
+            tolerance = _AGREED * jnp.maximum(1 / product.depth, 0.03) if double else 1e-4
+            self.resolved = functools.reduce(jnp.logical_and, (self._apart(n) <= tolerance for n in names))
+        self.v, self.u, self.lost = (self.pick(operator.attrgetter(name)) for name in names)
+
+    def _apart(self, name):
+        one, other = (jax.lax.stop_gradient(getattr(n, name)) for n in self.nodes)
+        # Near an atom its pole is most of the sums, and the rest is what matters.
+        size = jnp.minimum(jnp.abs(one), 1.0)
+        return jnp.abs(one - other) / jnp.where(size > 0, size, 1.0)
+
+    def pick(self, quantity):
+        """By the nodes that serve at each point."""
+        return jnp.where(self.resolved, quantity(self.nodes[0]), quantity(self.nodes[-1]))
+
+    @property
+    def ratio(self):
+        """u/v, by whichever of its two expressions cancels less."""
+        return jnp.where(abs2(self.lost) < abs2(self.u), 1 - self.lost / self.v, self.u / self.v)
+
+    @property
+    def rate(self):
+        """d log x / d log y."""
+        p = self.product
+        first, spread = (self.pick(operator.attrgetter(name)) for name in ("first", "spread"))
+        slope = (p.depth - 1) * spread / self.u + p.exponent * p.depth * first / self.v
+        return self.y * slope - 1
+
+
 class CurvePoint:
-    """u, v and what follows from them at points y; everything of shape (points,)."""
+    """What the sums say at y = exp(s + i theta), w = log tan(theta/2); everything of shape (points,)."""
 
     def __init__(self, product: Product, s, w):
-        law = product.slopes
         self.product, self.s = product, s
         tangent = jnp.exp(w)
         self.theta = 2 * jnp.arctan(tangent)
-        self.sine = 2 * tangent / (1 + tangent**2)
-        self.half_sine_square = tangent**2 / (1 + tangent**2)
-        self.a = jnp.exp(s)[:, None] * law.square
-        gap = _gap(law.square, s[:, None])
-        # 1 - y d^2 = real - i imaginary, without cancellation wherever y lies.
-        self.real = gap + 2 * self.a * self.half_sine_square[:, None]
-        self.imaginary = self.a * self.sine[:, None]
-        size = gap**2 + 4 * self.a * self.half_sine_square[:, None]
-        size = jnp.where(size == 0, 1.0, size)
-        self.k = self.real / size, self.imaginary / size
-        self.u, self.v = (tuple(part @ w for part in self.k) for w in (law.weight * law.square, law.weight))
-        self.v_square = self.v[0] ** 2 + self.v[1] ** 2
-        # Im(u v*) = r sin(theta) (N_0 N_2 - N_1^2), N_k = E d^2k/|1 - y d^2|^2: a variance.
-        total, self.centre, variance = _moments(law.weight / size, law.square)
-        imaginary = jnp.exp(s) * self.sine * total * variance * (total / self.v_square)
-        self.ratio = (self.u[0] * self.v[0] + self.u[1] * self.v[1]) / self.v_square, imaginary
+        # exp(i theta) - 1 = i sin(theta) - 2 sin^2(theta/2), in which neither end loses digits.
+        turned = (1j * tangent - tangent**2) * 2 / (1 + tangent**2)
+        self.sums = Sums(product, jnp.expm1(s) + jnp.exp(s) * turned)
+        self.v, self.ratio = self.sums.v, self.sums.ratio
 
     @property
     def log_excess(self):
         """log of [(L - 1) arg(u/v) + e L arg v]/theta: zero on the curve, falling in theta."""
         p = self.product
-        turned = (p.depth - 1) * jnp.arctan2(self.ratio[1], self.ratio[0]) + p.exponent * p.depth * self.arg_v
+        turned = (p.depth - 1) * arg(self.ratio) + p.exponent * p.depth * arg(self.v)
         tiny = jnp.finfo(self.theta.dtype).tiny
         return jnp.log(jnp.maximum(turned, tiny) / self.theta)
-
-    @property
-    def arg_v(self):
-        return jnp.arctan2(self.v[1], self.v[0])
 
     @property
     def log_x(self):
         """log of the squared singular value, less L log(sigma_w^2 largest d^2)."""
         p = self.product
-        log_ratio = jnp.log(self.ratio[0] ** 2 + self.ratio[1] ** 2) / 2
-        return (p.depth - 1) * log_ratio + p.exponent * p.depth * jnp.log(self.v_square) / 2 - self.s
+        half = (p.depth - 1) * jnp.log(abs2(self.ratio)) + p.exponent * p.depth * jnp.log(abs2(self.v))
+        return half / 2 - self.s
 
     @property
     def density(self):
         """Probability per unit of log x."""
-        return self.v[1] / jnp.pi
+        return jnp.maximum(self.v.imag, 0.0) / jnp.pi
 
     @property
     def survival(self):
         """Probability of larger values."""
-        p = self.product
-        turn = jnp.arctan2(self.imaginary, self.real) @ p.slopes.weight
-        lost = (1 - p.exponent) * self.arg_v + p.exponent * self.v[1]
-        return (self.arg_v + p.depth * (turn - lost)) / jnp.pi
+        p, turn = self.product, self.sums.pick(operator.attrgetter("turn"))
+        lost = (1 - p.exponent) * arg(self.v) + p.exponent * self.v.imag
+        return (arg(self.v) + p.depth * (turn - lost)) / jnp.pi
 
     @property
     def stretch(self):
         """-d log x / ds along the curve."""
-        p, law = self.product, self.product.slopes
-        k = self.k[0] + 1j * self.k[1]
-        v, u = self.v[0] + 1j * self.v[1], self.u[0] + 1j * self.u[1]
-        weight = law.weight * k**2
-        off = law.square - self.centre[:, None]
-        m0, m1, m2 = (jnp.sum(weight * off**n, axis=-1) for n in (0, 1, 2))
-        y = jnp.exp(self.s) * (1 - 2 * self.half_sine_square + 1j * self.sine)
-        slope = (p.depth - 1) * (m0 / v * m2 - m1 / v * m1) / u
-        slope = y * (slope + p.exponent * p.depth * (m1 + self.centre * m0) / v) - 1
-        # log x stays real: d theta = -Im/Re ds.
-        return -(slope.real**2 + slope.imag**2) / _nonzero(slope.real)
+        slope = self.sums.rate
+        # log x stays real: d theta = -Im/Re ds. Where it falls no more, that is rounding.
+        return -abs2(slope) / jnp.where(slope.real < 0, slope.real, -jnp.inf)
 
 
-def _moments(weight, value):
-    """Sum of the weights, mean and variance of the values under them, over the last axis."""
-    total = jnp.sum(weight, axis=-1)
-    mean = jnp.sum(weight * value, axis=-1) / total
-    return total, mean, jnp.sum(weight * (value - mean[..., None]) ** 2, axis=-1) / total
+def arg(z):
+    return jnp.arctan2(z.imag, z.real)
 
 
-def _gap(square, s):
-    """1 - exp(s) square, exact where both factors are near 1."""
-    return (1 - square) - square * jnp.expm1(s)
+def abs2(z):
+    return z.real**2 + z.imag**2
 
 
 def _nonzero(x):

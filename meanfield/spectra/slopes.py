@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from meanfield.broadcasting import pointwise
@@ -26,6 +27,7 @@ from meanfield.variance import variance_fixed_point
 _COUNTS = (96, 64)  # of nodes near and far, on each side of a kink, in double precision
 _FEW = (48, 32)
 _FAR = 1e15
+_SEARCHED, _MOST_SILENT = 20.0, 4
 _FLAT = 1e-12  # a squared slope below it, at vanishing variance, is the limit 0
 
 
@@ -62,6 +64,16 @@ class SlopeLaw:
         safe = jnp.where(some, largest, 1.0)
         log_scale = jnp.where(some, jnp.log(safe), -jnp.inf)
         return cls(square / safe, weight / jnp.sum(weight), safe, log_scale, unbounded)
+
+    def above_least(self) -> "SlopeLaw":
+        """The law in which squares below ``least`` of the largest are zero."""
+        square = jnp.where(self.square < self.least, 0.0, self.square)
+        return SlopeLaw(square, self.weight, self.largest, self.log_scale, self.unbounded)
+
+    @property
+    def least(self) -> float:
+        """Of the largest: squares below that are zero to a Jacobian, whose sums must not overflow."""
+        return 1e-125 if jnp.finfo(self.square.dtype).bits >= 64 else 1e-16
 
     @property
     def zero(self):
@@ -106,9 +118,56 @@ def slope_rule(activation, q):
     return root * z, weight
 
 
+def _tanh_slope(u):
+    return 4 * jax.nn.sigmoid(2 * u) * jax.nn.sigmoid(-2 * u)
+
+
+def _sigmoid_slope(u):
+    return jax.nn.sigmoid(u) * jax.nn.sigmoid(-u)
+
+
+def _gelu_tanh_slope(u):
+    """phi = u sigmoid(2 g(u)) with g = sqrt(2/pi) (u + 0.044715 u^3)."""
+    twice = np.sqrt(8 / np.pi) * u * (1 + 0.044715 * u**2)
+    rate = np.sqrt(8 / np.pi) * (1 + 3 * 0.044715 * u**2)
+    return jax.nn.sigmoid(twice) * (1 + u * rate * jax.nn.sigmoid(-twice))
+
+
+_SATURATING = {jnp.tanh: _tanh_slope, jax.nn.sigmoid: _sigmoid_slope, jax.nn.gelu: _gelu_tanh_slope}
+
+
 def slope(activation, u):
-    """phi'(u)."""
+    """phi'(u); to relative accuracy also where a known function saturates and 1 - tanh^2 would cancel."""
+    if activation.fn in _SATURATING:
+        return _SATURATING[activation.fn](u)
     return jax.jvp(activation, (u,), (jnp.ones_like(u),))[1]
+
+
+def silent_points(activation) -> tuple[float, ...]:
+    """Where phi' passes through zero, of an activation without parameters; none if there are many."""
+    if activation.params or activation.traced:
+        return ()
+    key = activation.fn, activation.kinks
+    if key not in _SILENT_POINTS:
+        _SILENT_POINTS[key] = _silent_points(activation)
+    return _SILENT_POINTS[key]
+
+
+_SILENT_POINTS: dict = {}
+
+
+def _silent_points(activation):
+    with jax.ensure_compile_time_eval(), jax.enable_x64(True):
+        u = np.linspace(-_SEARCHED, _SEARCHED, 4097)
+        sign = np.sign(np.asarray(slope(activation, jnp.asarray(u))))
+        at = np.flatnonzero(sign[1:] * sign[:-1] < 0)
+        low, high = u[at], u[at + 1]
+        for _ in range(60):
+            middle = (low + high) / 2
+            same = np.sign(np.asarray(slope(activation, jnp.asarray(middle)))) == sign[at]
+            low, high = np.where(same, middle, low), np.where(same, high, middle)
+    smooth = [float(x) for x in low if all(abs(x - k) > 1e-6 for k in activation.kinks)]
+    return tuple(smooth) if len(smooth) <= _MOST_SILENT else ()
 
 
 def like_gaussian(layer) -> DenseLayer:
