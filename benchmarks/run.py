@@ -24,7 +24,7 @@ import plots
 
 HERE = Path(__file__).parent
 NAMES = ("core", "scale", "spectra", "asymmetric", "sweep", "peers", "empirical", "agreement", "training")
-ALLOWED = 2.0  # growth of a ratio; less is the noise of a shared machine
+ALLOWED = 3.0  # growth of a ratio; less is the noise of a shared machine at small sizes
 SHORTEST = 5e-3  # seconds; what takes less is not compared
 
 

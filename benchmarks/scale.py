@@ -155,19 +155,21 @@ def gradient_ratio(points: int) -> tuple[float, float]:
             return jnp.mean(jnp.where(jnp.isfinite(xi), xi, 0.0))
 
         forward, gradient = jax.jit(mean_xi), jax.jit(jax.value_and_grad(mean_xi, (0, 1)))
-        seconds = [median_seconds(lambda f=f: jax.block_until_ready(f(w, b)))[1] for f in (forward, gradient)]
+        seconds = [
+            median_seconds(lambda f=f: jax.block_until_ready(f(w, b)), 11)[1] for f in (forward, gradient)
+        ]
     return seconds[0], seconds[1] / seconds[0]
 
 
 def diagrams(quick: bool) -> list[dict]:
     """Every activation at full size, tanh at smaller ones too, its memory, and its ratio to the floor."""
-    side = 150 if quick else 1000
+    side = 300 if quick else 1000
     rows = []
     for name in ACTIVATIONS[: 1 if quick else None]:
         first, warm = median_seconds(lambda name=name: diagram(name, side), 3)
         row = {"job": f"{name} diagram, {side**2:,} points", "activation": name, "points": side**2}
         rows.append(row | {"first_s": first, "warm_s": warm, "error": residual(diagram(name, side))})
-    for smaller in (50,) if quick else (100, 316):
+    for smaller in (100,) if quick else (100, 316):
         warm = median_seconds(lambda smaller=smaller: diagram("tanh", smaller), 3)[1]
         job = f"tanh diagram, {smaller**2:,} points"
         rows.append({"job": job, "activation": "tanh", "points": smaller**2, "warm_s": warm})
@@ -183,7 +185,7 @@ def diagrams(quick: bool) -> list[dict]:
 
 def processes(quick: bool) -> list[dict]:
     """What only a process of its own shows: meshes of simulated devices, memory, first calls, tables."""
-    side = 150 if quick else 1000
+    side = 300 if quick else 1000
     rows = []
     for count in (1, 2) if quick else (1, 2, 4, 8):
         job = f"tanh diagram, {side**2:,} points, {count} simulated devices"
@@ -203,7 +205,7 @@ def processes(quick: bool) -> list[dict]:
 
 def derivatives(quick: bool) -> list[dict]:
     """The gradient of one number of a whole grid."""
-    points = 2_500 if quick else 100_000
+    points = 22_500 if quick else 100_000
     forward, ratio = gradient_ratio(points)
     job = f"mean of xi_c over {points:,} points"
     return [{"job": job, "warm_s": forward}, {"job": "  gradient / forward", "ratio": ratio}]
