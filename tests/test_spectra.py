@@ -177,8 +177,6 @@ def misses(found):
         pytest.param("tanh", NORMAL, 1, 16.0, marks=pytest.mark.slow),
         # A spectrum in two parts, with a gap between them.
         ("leaky_relu", NORMAL, 1, 1.0),
-        # An atom of probability 1/2 inside the other slopes: the density has a pole's corner there.
-        pytest.param("selu", ORTHOGONAL, 2, 1.0, marks=pytest.mark.slow),
         # The tail of a narrow law, where single slopes are seen.
         ("tanh", ORTHOGONAL, 8, 0.01),
     ],

@@ -149,7 +149,8 @@ def _straight(low, high, kinks, slopes):
 def _scale(a, b):
     """Well below the angle at which kinks begin to see each other, the smallest distance of two."""
     apart = jnp.abs(a[:, None] - b)
-    apart = jnp.where(apart > 0, apart, 1.0)
+    # A kink's distance to itself is 0 up to rounding, and not a distance.
+    apart = jnp.where(apart > 1e-9 * (jnp.abs(a)[:, None] + jnp.abs(b)), apart, 1.0)
     return 0.3 * jax.lax.stop_gradient(jnp.minimum(jnp.min(apart), 1.0))
 
 

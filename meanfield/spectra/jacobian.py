@@ -204,7 +204,7 @@ def _many_layers(product: Product, points, kinks, corner) -> dict:
     edge = product.real_log(begin)
     largest = jnp.where(atom > 0, 0.0, edge)
     return dict(
-        log_singular_value=curve.log_x[::-1] / 2,
+        log_singular_value=jax.lax.cummax(curve.log_x[::-1]) / 2,  # rounding at an edge
         density=2 * curve.density[::-1],
         mass=(curve.density * curve.stretch * step)[::-1],
         cdf=1 - curve.survival[::-1],
