@@ -21,7 +21,7 @@ from meanfield.fixedpoint import FixedPoint, at_limit, by_dual, masked, phase_of
 from meanfield.status import Status
 
 _STEPS = 3
-_UNROLLED = 16  # nodes of the scan treated in one compiled step
+_UNROLLED = 8  # nodes of the scan treated in one compiled step
 _NOWHERE = 1 << 20
 _AT_ONCE = 1 << 14
 
@@ -198,11 +198,14 @@ def regular_point(layer, q, c0):
     chaotic = chi_1 > 1 + 16 * eps
     weight = layer.prior.weight_var * scale
     weight = jnp.where(chaotic, weight, 1.0)
-    theta, column, solved = _angle(*jax.lax.stop_gradient((section, 1 / weight)))
+    s = jax.lax.stop_gradient(section.start(1 / weight))
+    column = jnp.clip(whole(s), 0, section.columns() - 1)
+    cell = section.cell(column)
+    theta, solved = _angle(*jax.lax.stop_gradient((section, cell, 1 / weight)), s, column)
     theta = jnp.where(chaotic & solved, theta, 1.0)
 
     def chord(theta):
-        return section.chord_and_slope(theta, column)[0]
+        return section.chord_and_slope(theta, column, cell)[0]
 
     theta = jax.lax.custom_root(
         lambda theta: jnp.where(chaotic & solved, weight * chord(theta) - 1, 1.0 - theta),
@@ -210,7 +213,7 @@ def regular_point(layer, q, c0):
         lambda _, solution: solution,
         lambda gap, y: y / gap(jnp.ones_like(y)),
     )
-    value, slope = section.chord_and_slope(theta, column)
+    value, slope = section.chord_and_slope(theta, column, cell)
     half = jnp.where(chaotic, theta / 2, 0.0)
     sine = jnp.sin(half)
     one_minus_c = 2 * sine**2
@@ -234,11 +237,8 @@ def regular_point(layer, q, c0):
     return point, sure & (~chaotic | (solved & convex))
 
 
-def _angle(section, chord):
-    """(theta, its column, whether it is solved) where the chord takes a value."""
-    s = section.start(chord)
-    column = jnp.clip(whole(s), 0, section.columns() - 1)
-    coefficients = section.cell(column)
+def _angle(section, coefficients, chord, s, column):
+    """(theta, whether it is solved) where the chord, given in the cell of a first guess s, takes a value."""
     lowest = jnp.where(column == 0, -1.0, -1.3)  # theta > 0
     place = 2 * (s - column) - 1
     for _ in range(_STEPS):
@@ -250,4 +250,4 @@ def _angle(section, chord):
     eps = jnp.finfo(chord.dtype).eps
     theta = section.angle((column + (place + 1) / 2) / section.columns())
     solved = jnp.abs(value / chord - 1) <= 64 * eps * (1 + 1 / jnp.maximum(theta, eps))
-    return theta, column, solved & (jnp.abs(place) < 1.3) & (slope < 0)
+    return theta, solved & (jnp.abs(place) < 1.3) & (slope < 0)

@@ -115,16 +115,17 @@ class Section:
         """theta at s from 0 to 1."""
         return self.scale * jnp.sinh(self.reach * s)
 
-    def chord_and_slope(self, theta, column):
-        """The chord and its derivative over theta, by the polynomial of one cell of the angle."""
+    def chord_and_slope(self, theta, column, coefficients):
+        """The chord and its derivative over theta, by the polynomial of one ``cell`` of the angle."""
         columns = self.columns()
         s = jnp.arcsinh(theta / self.scale) / self.reach * columns
-        value, slope = horner(self.cell(column), 2 * (s - column) - 1)
+        value, slope = horner(coefficients, 2 * (s - column) - 1)
         return value, slope * 2 * columns / (self.reach * jnp.sqrt(self.scale**2 + theta**2))
 
     def chord(self, theta):
         s = jnp.arcsinh(theta / self.scale) / self.reach * self.columns()
-        return self.chord_and_slope(theta, jnp.clip(whole(s), 0, self.columns() - 1))[0]
+        column = jnp.clip(whole(s), 0, self.columns() - 1)
+        return self.chord_and_slope(theta, column, self.cell(column))[0]
 
     def start(self, chord):
         """A first guess of s (in cells) where the chord takes a value: within a few hundredths of a cell."""
