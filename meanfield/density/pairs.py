@@ -3,7 +3,8 @@
 At a fixed point the Gaussian part of h has a known variance s^2, and that of h1 - h2 an unknown
 one, g. For given g the pair is a Markov chain that settles within some layers, and g must be
 sigma_w^2 E (phi1 - phi2)^2 (the mean of phi1 - phi2 vanishes by symmetry, the bias cancels). Solving
-for g, with the same random numbers for every g, avoids the slow approach of c to its limit.
+for g, with the same random numbers for every g, avoids the slow approach of c to its limit. A few
+groups of particles tell where the solution is about; all of them then move it to where it is.
 """
 
 import jax
@@ -13,6 +14,8 @@ from meanfield.density.population import divided, group_statistics, groups_at_on
 
 _BURN_IN, _AVERAGED = 24, 76  # layers
 _STEPS = 12
+_SCOUTS = 4  # groups that look for the solution
+_STEP = 0.1  # in log g, for the slope
 _SMALLEST = 1e-10  # of g, in units of s^2
 _RESPONSE = (8, 32)  # layers between which a change of the correlation is followed
 
@@ -24,14 +27,17 @@ def settled_pair(layer, noise_var, q, particles: int, key):
     keys = jax.random.split(key, groups)
     at_once = groups_at_once(size)
 
-    def squares(log_gap):
+    def squares(log_gap, keys):
         """E (phi1 - phi2)^2 by group."""
         one_group = lambda key: _difference(layer, noise_var, jnp.exp(log_gap), key, size)  # noqa: E731
         return jax.lax.map(one_group, keys, batch_size=at_once)
 
-    def excess(log_gap):
+    def excess(log_gap, by_group):
         """log of sigma_w^2 E (phi1 - phi2)^2 / g."""
-        return jnp.log(prior.weight_var * jnp.mean(squares(log_gap))) - log_gap
+        return jnp.log(prior.weight_var * jnp.mean(by_group)) - log_gap
+
+    def scouted(log_gap):
+        return excess(log_gap, squares(log_gap, keys[:_SCOUTS]))
 
     def halve(bracket, _):
         # Regula falsi, made robust by a bisection in every other step.
@@ -39,25 +45,31 @@ def settled_pair(layer, noise_var, q, particles: int, key):
         secant = low + (high - low) * at_low / jnp.where(at_low == at_high, 1.0, at_low - at_high)
         inside = (secant > low) & (secant < high) & (count % 2 == 1)
         middle = jnp.where(inside, secant, (low + high) / 2)
-        value = excess(middle)
+        value = scouted(middle)
         up = value > 0
         low, at_low = jnp.where(up, middle, low), jnp.where(up, value, at_low)
         high, at_high = jnp.where(up, high, middle), jnp.where(up, at_high, value)
         return (low, high, at_low, at_high, count + 1), None
 
     ends = jnp.log(noise_var * _SMALLEST), jnp.log(4 * noise_var)
-    at_ends = [excess(end) for end in ends]
+    at_ends = [scouted(end) for end in ends]
     inside = (at_ends[0] > 0) & (at_ends[1] <= 0)
     start = (*ends, *at_ends, jnp.zeros((), int))
     (low, high, at_low, at_high, _), _ = jax.lax.scan(halve, start, length=_STEPS)
     width = jnp.where(at_low == at_high, 1.0, at_low - at_high)
     log_gap = jnp.clip(low + (high - low) * at_low / width, low, high)
 
-    by_group = squares(log_gap)
-    step = 0.1
-    slope = (excess(log_gap + step) - excess(log_gap - step)) / (2 * step)
-    relative = _standard_error(by_group) / jnp.mean(by_group)
-    log_error = relative / jnp.where(slope == 0, 1.0, jnp.abs(slope))
+    # Newton's method, twice with one slope. What scouts find is off by a few of their standard errors.
+    around = log_gap + _STEP * jnp.array([-1.0, 0.0, 1.0])
+    values = jax.lax.map(lambda x: excess(x, squares(x, keys)), around)
+    slope = (values[2] - values[0]) / (2 * _STEP)
+    slope = jnp.where(slope == 0, -1.0, slope)
+    log_gap = jnp.clip(log_gap - values[1] / slope, *ends)
+    by_group = squares(log_gap, keys)
+    rest = -excess(log_gap, by_group) / slope
+    inside &= jnp.abs(rest) < _STEP
+    log_gap = jnp.clip(log_gap + rest, *ends)
+    log_error = _standard_error(by_group) / jnp.mean(by_group) / jnp.abs(slope)
     one_minus_c = jnp.exp(log_gap) * (1 + prior.special_weight.moment(2) / prior.weight_var) / (2 * q)
 
     first, last = _RESPONSE
