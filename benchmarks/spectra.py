@@ -101,6 +101,7 @@ def integrals(quick, activations=FINITE):
             "unsaid": sum(int(status != mf.Status.INACCURATE) for status in missed),
             "seconds": time.perf_counter() - began,
         }
+        jax.clear_caches()  # each activation compiles its own: memory mappings would run out
 
 
 def distances(quick, activations, depths=tuple(NETWORKS)):
