@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import matplotlib.figure
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import special, stats
 
 import meanfield as mf
 from meanfield.empirical import (
@@ -127,6 +127,13 @@ def test_atoms_of_the_theory_are_jumps_of_its_distribution_function(x64):
     assert law.atoms.tolist() == [float(tops.log_atom)]
     assert law.up_to(law.atoms[0]) == 1 and law.below(law.atoms[0]) == pytest.approx(1 - float(tops.atom))
     assert law.up_to(-np.inf) == float(tops.zero) and law.below(-np.inf) == 0
+    # Even slopes send two nodes to one place, which is no atom. One orthogonal layer: P(|phi'| <= s).
+    smooth = mf.jacobian_spectrum("tanh", mf.OrthogonalPrior(1.8, 0.05), 1)
+    law = LimitLaw.of(smooth)
+    s = np.linspace(0.1, 0.9999, 200)
+    expected = 2 * special.ndtr(-np.arccosh(s**-0.5) / np.sqrt(float(smooth.q)))
+    np.testing.assert_allclose(law.up_to(np.log(s) + np.log(1.8) / 2), expected, atol=2e-3)
+    assert law.atoms.size == 0
 
 
 @pytest.mark.parametrize("depth", [1, 3])

@@ -10,6 +10,7 @@ from meanfield.spectra.lyapunov import LyapunovSpectrum
 
 _ROUNDING = 1e-10  # relative, of a singular value: a thousand times what decompositions leave
 _SMALLEST_ATOM = 1e-6
+_SPARE = 8  # times the mass that a density explains
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,17 +34,20 @@ class LimitLaw:
             x, t = np.asarray(spectrum.exponent), np.asarray(spectrum.t)
             loud = np.isfinite(x)
             return cls(x[loud], t[loud], float(spectrum.silent[0]), np.zeros(0))
-        x, cdf, mass = (np.asarray(getattr(spectrum, n)) for n in ("log_singular_value", "cdf", "mass"))
+        names = ("log_singular_value", "cdf", "mass", "density")
+        x, *rest = (np.asarray(getattr(spectrum, name)) for name in names)
         loud = np.isfinite(x)
-        return cls._with_atoms(x[loud], cdf[loud], mass[loud], spectrum)
+        return cls._with_atoms(x[loud], *(array[loud] for array in rest), spectrum)
 
     @classmethod
-    def _with_atoms(cls, x, cdf, mass, spectrum) -> "LimitLaw":
-        """Nodes at one place stand for an atom there."""
+    def _with_atoms(cls, x, cdf, mass, density, spectrum) -> "LimitLaw":
+        """Nodes at one place with more mass than the density has around it stand for an atom there."""
         silent, size, place = (float(getattr(spectrum, n)) for n in ("zero", "atom", "log_atom"))
         own, first = np.unique(x, return_index=True)
         shares = np.add.reduceat(mass, first) if x.size else mass
-        jumps = (np.diff(np.append(first, x.size)) > 1) & (shares > _SMALLEST_ATOM)
+        around = np.gradient(own) if own.size > 1 else np.zeros(own.size)
+        smooth_share = density[first] * around
+        jumps = (np.diff(np.append(first, x.size)) > 1) & (shares > _SMALLEST_ATOM + _SPARE * smooth_share)
         atoms = list(zip(own[jumps], cdf[first[jumps]], shares[jumps], strict=True))
         if size > 0:
             atoms.append((place, 1.0, size))
