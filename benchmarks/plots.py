@@ -29,7 +29,8 @@ def speed(scale: list[dict], peers: list[dict]):
     figure = new_figure((6.4, 0.5 + 0.32 * len(bars)))
     axes = figure.subplots()
     axes.barh([b[0] for b in bars], [b[1] for b in bars], color=[b[2] for b in bars])
-    axes.set_xscale("log")
+    if others:
+        axes.set_xscale("log")
     axes.set_xlabel("seconds per point of a phase diagram (warm, float64)")
     axes.margins(y=0.02)
     return figure
