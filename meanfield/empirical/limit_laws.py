@@ -35,9 +35,9 @@ class LimitLaw:
             loud = np.isfinite(x)
             return cls(x[loud], t[loud], float(spectrum.silent[0]), np.zeros(0))
         names = ("log_singular_value", "cdf", "mass", "density")
-        x, *rest = (np.asarray(getattr(spectrum, name)) for name in names)
+        x, cdf, mass, density = (np.asarray(getattr(spectrum, name)) for name in names)
         loud = np.isfinite(x)
-        return cls._with_atoms(x[loud], *(array[loud] for array in rest), spectrum)
+        return cls._with_atoms(x[loud], cdf[loud], mass[loud], density[loud], spectrum)
 
     @classmethod
     def _with_atoms(cls, x, cdf, mass, density, spectrum) -> "LimitLaw":
