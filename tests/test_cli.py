@@ -286,7 +286,7 @@ def test_an_interrupt_while_writing_leaves_nothing_half_written(call, here, monk
     monkeypatch.setattr(np, "savez_compressed", interrupted)
     code, out, err = call("phase-diagram", *SMALL)
     assert (code, out) == (130, "")
-    assert re.fullmatch(r"Interrupted[^\n]*\n", err)
+    assert re.fullmatch(r"Interrupted: \w[^\n]*\n", err)
     assert files(here) == []
 
 
@@ -326,7 +326,7 @@ def test_control_c_ends_it_with_one_line_and_code_130(here):
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=120)
     assert (process.returncode, out) == (130, "")
-    assert re.fullmatch(r"Interrupted[^\n]*\n", err)
+    assert re.fullmatch(r"Interrupted: \w[^\n]*\n", err)
     assert files(here) == []
 
 
@@ -346,7 +346,7 @@ def test_an_interrupt_that_falls_into_a_callback_is_not_lost(monkeypatch, capsys
 
     monkeypatch.setattr(phase_diagrams, "phase_diagram", busy)
     assert main(["phase-diagram", *SMALL]) == 130
-    assert re.fullmatch(r"Interrupted[^\n]*\n", capsys.readouterr().err)
+    assert re.fullmatch(r"Interrupted: \w[^\n]*\n", capsys.readouterr().err)
 
 
 # --- asymmetric priors ---------------------------------------------------------

@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except typer.Exit as stop:
         return stop.exit_code
     except (KeyboardInterrupt, typer.Abort) as interrupt:
-        return _stop(f"Interrupted: {interrupt or 'no unfinished file was left'}.", INTERRUPTED)
+        return _stop(f"Interrupted: {str(interrupt) or 'no unfinished file was left'}.", INTERRUPTED)
     except (MemoryError, OverflowError):
         return _stop("Error: there is not enough memory for a grid of this size.", USAGE_ERROR)
     except OSError as error:

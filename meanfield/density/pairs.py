@@ -15,7 +15,7 @@ from meanfield.density.population import divided, group_statistics, groups_at_on
 _BURN_IN, _AVERAGED = 24, 76  # layers
 _STEPS = 12
 _SCOUTS = 4  # groups that look for the solution
-_STEP = 0.1  # in log g, for the slope
+_APART = 0.1  # in log g: evaluations from which the slope is taken
 _SMALLEST = 1e-10  # of g, in units of s^2
 _RESPONSE = (8, 32)  # layers between which a change of the correlation is followed
 
@@ -60,14 +60,14 @@ def settled_pair(layer, noise_var, q, particles: int, key):
     log_gap = jnp.clip(low + (high - low) * at_low / width, low, high)
 
     # Newton's method, twice with one slope. What scouts find is off by a few of their standard errors.
-    around = log_gap + _STEP * jnp.array([-1.0, 0.0, 1.0])
+    around = log_gap + _APART * jnp.array([-1.0, 0.0, 1.0])
     values = jax.lax.map(lambda x: excess(x, squares(x, keys)), around)
-    slope = (values[2] - values[0]) / (2 * _STEP)
+    slope = (values[2] - values[0]) / (2 * _APART)
     slope = jnp.where(slope == 0, -1.0, slope)
     log_gap = jnp.clip(log_gap - values[1] / slope, *ends)
     by_group = squares(log_gap, keys)
     rest = -excess(log_gap, by_group) / slope
-    inside &= jnp.abs(rest) < _STEP
+    inside &= jnp.abs(rest) < _APART
     log_gap = jnp.clip(log_gap + rest, *ends)
     log_error = _standard_error(by_group) / jnp.mean(by_group) / jnp.abs(slope)
     one_minus_c = jnp.exp(log_gap) * (1 + prior.special_weight.moment(2) / prior.weight_var) / (2 * q)
