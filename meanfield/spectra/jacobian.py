@@ -30,6 +30,7 @@ _PANELS, _MORE, _MANY = 24, 3, 1000  # of the law, on each side of a kink
 _LOWEST = 1e-6  # phase, over pi, to which panels narrow towards a corner
 _FEWEST = 4  # panels between two marks
 _ON_AXIS = -25.0  # log tan(theta/2) of what lies outside the spectrum
+_LEFT = 1e-6  # probability, at most, of what lies beyond an edge
 _EVENLY = 0.3  # share of nodes that are spread evenly
 
 
@@ -312,20 +313,27 @@ def _end(product: Product, begin, zero):
     law = product.slopes
     negligible = 1e-9 if jnp.finfo(begin.dtype).bits >= 64 else 1e-5
 
+    def left(s):
+        """Probability of smaller values other than 0; 0 where the curve never leaves the axis again."""
+        w = product.half_angle(s)
+        within = jnp.cumsum((w > _ON_AXIS)[::-1])[::-1] > 0
+        return jnp.where(within, 1 - zero - product.at(s, w).survival, 0.0)
+
     def first(steps):
         """Two neighbouring steps between which what is left falls below that."""
-        left = 1 - zero - product.at(begin + steps, product.half_angle(begin + steps)).survival
-        at = jnp.where(jnp.any(left < negligible), jnp.argmax(left < negligible), steps.size - 1)
+        little = left(begin + steps) < negligible
+        at = jnp.where(jnp.any(little), jnp.argmax(little), steps.size - 1)
         return steps[jnp.maximum(at - 1, 0)], steps[at]
 
     near, far = first(jnp.geomspace(1e-6, product.longest, 64).astype(begin.dtype))
     end = begin + first(near + (far - near) * jnp.linspace(0, 1, 32, dtype=begin.dtype))[1]
-    # Slopes bounded away from 0 under orthogonal weights: the mirror image of the top edge.
+    # Slopes bounded away from 0 under orthogonal weights: the mirror image of the top edge. Slopes
+    # that pass through 0 have a smallest node, and a pole there, but the curve goes on beyond.
     least = jnp.min(jnp.where(law.square > 0, law.square, jnp.inf))
     floor = -jnp.log(least)
     floor = jnp.where((zero == 0) & (floor < product.longest / 2), floor, product.longest / 2)
     edge = _crossing(product.real_slope, floor, floor + jnp.log(2 * product.depth + 1), rising=False)
-    bounded = (product.exponent == 0) & (zero == 0) & (edge > begin)
+    bounded = (product.exponent == 0) & (zero == 0) & (edge > begin) & (left(edge[None])[0] < _LEFT)
     return jnp.where(bounded, jnp.minimum(end, edge), end)
 
 
