@@ -32,7 +32,7 @@ from meanfield.spectra.slopes import SlopeLaw, silent_points, slope
 _ORDER = 16
 _BEND, _TURN = 0.5, 1.5
 _GRID = 128  # points on each side of a landmark, by which panels are placed
-_NEAREST = 1e-6  # of the activation's scale: where panels stop narrowing towards a kink
+_NEAREST = 1e-9  # of the activation's scale: where panels stop narrowing towards a kink
 _GRADED, _FALL, _STEEPEST = 1.2, 4.0, 8.0  # what a panel may span: of log distance and log t; per point
 _DEEP = 60.0  # below the largest log t: where panels span more and more of it
 _SETTLED = 1e-9

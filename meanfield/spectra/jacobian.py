@@ -30,6 +30,7 @@ _PANELS, _MORE, _MANY = 24, 3, 1000  # of the law, on each side of a kink
 _LOWEST = 1e-6  # phase, over pi, to which panels narrow towards a corner
 _FEWEST = 4  # panels between two marks
 _ON_AXIS = -25.0  # log tan(theta/2) of what lies outside the spectrum
+_LITTLE, _IMPORTANCE = 1e-6, 0.25
 _LEFT = 1e-6  # probability, at most, of what lies beyond an edge
 _EVENLY = 0.3  # share of nodes that are spread evenly
 
@@ -194,7 +195,7 @@ def _many_layers(product: Product, points, kinks, corner) -> dict:
     panel, *rule = panel_rule(points)
     within, weight = (jnp.asarray(x, first.dtype) for x in rule)
     ends = marks(frozen, first, _end(frozen, first, zero), kinks)
-    segment, breaks, guess = _panels(frozen, ends, int(panel[-1]) + 1, corner)
+    segment, breaks, guess = _panels(frozen, ends, int(panel[-1]) + 1, corner, zero)
     low, high = ends[segment][panel], ends[segment + 1][panel]
     width = (breaks[1] - breaks[0])[panel]
     phase = breaks[0][panel] + width * within
@@ -216,7 +217,7 @@ def _many_layers(product: Product, points, kinks, corner) -> dict:
     )
 
 
-def _panels(product: Product, ends, panels: int, corner: bool):
+def _panels(product: Product, ends, panels: int, corner: bool, zero):
     """(segment of each panel, its first and last phase, a guess of log tan(theta/2) at any s).
 
     Each panel holds as much as any other of the length of the curve of (s, theta, log density); no
@@ -240,6 +241,8 @@ def _panels(product: Product, ends, panels: int, corner: bool):
         coordinates = (s.ravel(), curve.theta, jnp.log(jnp.maximum(curve.density, tiny)) / 2)
         length = sum(jnp.diff(c.reshape(s.shape)) ** 2 for c in coordinates) ** 0.5
         length = jnp.minimum(length, 2.0)  # what lies outside the spectrum needs no nodes
+        left = jnp.clip(1 - zero - curve.survival.reshape(s.shape)[:, :-1], _LITTLE, 1.0)
+        length = length * left**_IMPORTANCE
         within_gap = w.reshape(s.shape)[:, coarse // 2] < _ON_AXIS
         total = jnp.where(within_gap | (high - low <= tiny)[:, 0], 0.0, jnp.sum(length, axis=1))
         length = length / jnp.where(total > 0, total, 1.0)[:, None]

@@ -27,7 +27,7 @@ from meanfield.variance import variance_fixed_point
 _COUNTS = (96, 64)  # of nodes near and far, on each side of a kink, in double precision
 _FEW = (48, 32)
 _FAR = 1e15
-_SEARCHED, _MOST_SILENT = 20.0, 4
+_SEARCHED, _MOST_SILENT, _SAME = 20.0, 16, 1e-6
 _FLAT = 1e-12  # a squared slope below it, at vanishing variance, is the limit 0
 
 
@@ -158,7 +158,7 @@ _SILENT_POINTS: dict = {}
 
 def _silent_points(activation):
     with jax.ensure_compile_time_eval(), jax.enable_x64(True):
-        u = np.linspace(-_SEARCHED, _SEARCHED, 4097)
+        u = np.linspace(-_SEARCHED, _SEARCHED, 4096)  # without the origin
         sign = np.sign(np.asarray(slope(activation, jnp.asarray(u))))
         at = np.flatnonzero(sign[1:] * sign[:-1] < 0)
         low, high = u[at], u[at + 1]
@@ -166,8 +166,11 @@ def _silent_points(activation):
             middle = (low + high) / 2
             same = np.sign(np.asarray(slope(activation, jnp.asarray(middle)))) == sign[at]
             low, high = np.where(same, middle, low), np.where(same, high, middle)
-    smooth = [float(x) for x in low if all(abs(x - k) > 1e-6 for k in activation.kinks)]
-    return tuple(smooth) if len(smooth) <= _MOST_SILENT else ()
+    smooth = [x for x in low if all(abs(x - k) > _SAME for k in activation.kinks)]
+    known = np.array([*activation.landmarks, np.inf])
+    nearest = [known[np.argmin(np.abs(known - x))] for x in smooth]
+    silent = [float(k if abs(x - k) < _SAME else x) for x, k in zip(smooth, nearest, strict=True)]
+    return tuple(silent) if len(silent) <= _MOST_SILENT else ()
 
 
 def like_gaussian(layer) -> DenseLayer:
