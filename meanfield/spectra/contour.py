@@ -32,8 +32,8 @@ from meanfield.spectra.slopes import SlopeLaw, silent_points, slope
 _ORDER = 16
 _BEND, _TURN = 0.5, 1.5
 _GRID = 128  # points on each side of a landmark, by which panels are placed
-_NEAREST = 1e-9  # of the activation's scale: where panels stop narrowing towards a kink
-_GRADED, _FALL, _STEEPEST = 1.2, 4.0, 8.0  # what a panel may span: of log distance and log t; per point
+_NEAREST = 1e-8  # of the activation's scale: where panels stop narrowing towards a kink
+_GRADED, _FALL, _STEEPEST = 2.0, 4.0, 8.0  # what a panel may span: of log distance and log t; per point
 _DEEP = 60.0  # below the largest log t: where panels span more and more of it
 _SETTLED = 1e-9
 _RELEVANT = 6.2  # standard deviations beyond which panels widen

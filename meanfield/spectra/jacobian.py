@@ -26,11 +26,11 @@ from meanfield.status import Status
 
 _COARSE = 256
 _REFINEMENTS = 2
-_PANELS, _MORE, _MANY = 24, 3, 1000  # of the law, on each side of a kink
+_PANELS, _MORE, _MANY = 40, 2, 1000  # of the law, on each side of a kink
 _LOWEST = 1e-6  # phase, over pi, to which panels narrow towards a corner
 _FEWEST = 4  # panels between two marks
 _ON_AXIS = -25.0  # log tan(theta/2) of what lies outside the spectrum
-_LITTLE, _IMPORTANCE = 1e-6, 0.25
+_LITTLE, _IMPORTANCE = 3e-4, 1 / 3
 _LEFT = 1e-6  # probability, at most, of what lies beyond an edge
 _EVENLY = 0.3  # share of nodes that are spread evenly
 
@@ -252,10 +252,14 @@ def _panels(product: Product, ends, panels: int, corner: bool, zero):
         moved = jax.vmap(lambda x, at: jnp.interp(even * x[-1], x, at))(position, phases)
         return moved, total, (s.ravel(), w)
 
-    start = _at_rung(even) if corner else jnp.pi * even
-    phase, length, guess = refined(jnp.broadcast_to(start, (segments, even.size)), (ends, 0 * ends))
-    for _ in range(_REFINEMENTS - 1 if segments == 1 else 2 * _REFINEMENTS - 1):
-        phase, length, guess = refined(phase, guess)
+    start = jnp.broadcast_to(_at_rung(even) if corner else jnp.pi * even, (segments, even.size))
+    nowhere = jnp.linspace(ends[0], ends[-1], segments * coarse)
+    phase, length, guess = jax.lax.fori_loop(
+        0,
+        _REFINEMENTS if segments == 1 else 2 * _REFINEMENTS,
+        lambda _, state: refined(state[0], state[2]),
+        (start, jnp.zeros(segments, ends.dtype), (nowhere, 0 * nowhere)),
+    )
 
     some = length > 0
     least = min(_FEWEST, panels // (2 * segments))
@@ -315,6 +319,12 @@ def _end(product: Product, begin, zero):
     """s beyond which next to nothing is left: the lower edge, if there is one, or a far quantile."""
     law = product.slopes
     negligible = 1e-9 if jnp.finfo(begin.dtype).bits >= 64 else 1e-5
+    # Slopes bounded away from 0 under orthogonal weights: the mirror image of the top edge. Slopes
+    # that pass through 0 have a smallest node, and a pole there, but the curve goes on beyond.
+    least = jnp.min(jnp.where(law.square > 0, law.square, jnp.inf))
+    floor = -jnp.log(least)
+    floor = jnp.where((zero == 0) & (floor < product.longest / 2), floor, product.longest / 2)
+    edge = _crossing(product.real_slope, floor, floor + jnp.log(2 * product.depth + 1), rising=False)
 
     def left(s):
         """Probability of smaller values other than 0; 0 where the curve never leaves the axis again."""
@@ -322,21 +332,23 @@ def _end(product: Product, begin, zero):
         within = jnp.cumsum((w > _ON_AXIS)[::-1])[::-1] > 0
         return jnp.where(within, 1 - zero - product.at(s, w).survival, 0.0)
 
-    def first(steps):
-        """Two neighbouring steps between which what is left falls below that."""
-        little = left(begin + steps) < negligible
+    def narrowed(steps):
+        """Two neighbouring steps between which what is left falls below that; what is left at the edge."""
+        found = left(jnp.append(edge, begin + steps))
+        at_edge, little = found[0], found[1:] < negligible
         at = jnp.where(jnp.any(little), jnp.argmax(little), steps.size - 1)
-        return steps[jnp.maximum(at - 1, 0)], steps[at]
+        return steps[jnp.maximum(at - 1, 0)], steps[at], at_edge
 
-    near, far = first(jnp.geomspace(1e-6, product.longest, 64).astype(begin.dtype))
-    end = begin + first(near + (far - near) * jnp.linspace(0, 1, 32, dtype=begin.dtype))[1]
-    # Slopes bounded away from 0 under orthogonal weights: the mirror image of the top edge. Slopes
-    # that pass through 0 have a smallest node, and a pole there, but the curve goes on beyond.
-    least = jnp.min(jnp.where(law.square > 0, law.square, jnp.inf))
-    floor = -jnp.log(least)
-    floor = jnp.where((zero == 0) & (floor < product.longest / 2), floor, product.longest / 2)
-    edge = _crossing(product.real_slope, floor, floor + jnp.log(2 * product.depth + 1), rising=False)
-    bounded = (product.exponent == 0) & (zero == 0) & (edge > begin) & (left(edge[None])[0] < _LEFT)
+    def step(i, ends):
+        near, far, _ = ends
+        evenly = near + (far - near) * even
+        return narrowed(jnp.where(i == 0, outwards, evenly))
+
+    outwards = jnp.geomspace(1e-6, product.longest, 64).astype(begin.dtype)
+    even = jnp.linspace(0, 1, outwards.size, dtype=begin.dtype)
+    _, far, at_edge = jax.lax.fori_loop(0, 4, step, 3 * (jnp.zeros_like(begin),))
+    end = begin + far
+    bounded = (product.exponent == 0) & (zero == 0) & (edge > begin) & (at_edge < _LEFT)
     return jnp.where(bounded, jnp.minimum(end, edge), end)
 
 
