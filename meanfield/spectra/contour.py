@@ -30,8 +30,9 @@ from meanfield.pytrees import register_dataclass
 from meanfield.spectra.slopes import SlopeLaw, silent_points, slope
 
 _ORDER = 16
+_MANY = 3  # kinks and zeros of phi': where more share as many panels
 _BEND, _TURN = 0.5, 1.5
-_GRID = 128  # points on each side of a landmark, by which panels are placed
+_GRID = 128  # points on each side of a kink or zero, by which panels are placed
 _NEAREST = 1e-8  # of the activation's scale: where panels stop narrowing towards a kink
 _GRADED, _FALL, _STEEPEST = 2.0, 4.0, 8.0  # what a panel may span: of log distance and log t; per point
 _DEEP = 60.0  # below the largest log t: where panels span more and more of it
@@ -49,7 +50,7 @@ class BentLaw:
 
     @classmethod
     def of(cls, layer, law: SlopeLaw, q, panels: int) -> "BentLaw":
-        """The law at variance q > 0, ``panels`` on each side of a landmark."""
+        """The law at variance q > 0, ``panels`` on each side of a kink or zero of phi', fewer if those are many."""
         if isinstance(layer.dual, LinearPieces):
             value, weight = law.square, law.weight
         else:
@@ -69,7 +70,8 @@ def _bent(activation, q, panels, least):
     root = jnp.sqrt(q)
     dtype, tail = root.dtype, _tail(root.dtype)
     silent = silent_points(activation)
-    points = tuple(sorted({*activation.landmarks, *silent}))
+    points = tuple(sorted({*activation.kinks, *silent})) or activation.landmarks
+    panels = panels * (2 if silent else 1) * min(len(points), _MANY) // len(points)
     kinked = np.isin(points, (*activation.kinks, *silent))
     scale = jnp.minimum(1.0, activation.scale / root)
     centre = jnp.clip(jnp.asarray(points, dtype) / root, -tail, tail)
@@ -79,7 +81,8 @@ def _bent(activation, q, panels, least):
     breaks = [tails[0]]
     for i, start in enumerate(centre):
         left, right = (
-            length[i] * _fractions(activation, root, scale, start, sign, length[i], bool(kinked[i]), panels)
+            length[i]
+            * _fractions(activation, root, scale, start, sign, length[i], bool(kinked[i]), panels, least)
             for sign, length in zip((-1, 1), lengths, strict=True)
         )
         breaks += [start - left[-2::-1], start + right[1:]]
@@ -168,7 +171,7 @@ def _legendre_sum(coefficients, x):
     return total
 
 
-def _fractions(activation, root, scale, start, sign, length, kinked, panels):
+def _fractions(activation, root, scale, start, sign, length, kinked, panels, least):
     """Ends of panels between 0 and 1: each spans as much of log r, z and log t as any other."""
     nearest = scale * (_NEAREST if kinked else 0.5)
     grade = jnp.log1p(length / nearest)
@@ -176,7 +179,7 @@ def _fractions(activation, root, scale, start, sign, length, kinked, panels):
     r = nearest * jnp.expm1(grid * grade)
     z = start + sign * r
     size = jnp.abs(slope(activation, root * z))
-    logs = 2 * jnp.log(jnp.maximum(size, jnp.finfo(size.dtype).tiny ** 0.5))
+    logs = jnp.log(jnp.maximum(size**2, least))
     fall = jnp.abs(jnp.diff(logs)) / (1 + (jnp.max(logs) - logs[1:]) / _DEEP)
     far = 1 + (jnp.abs(z[1:]) / _RELEVANT) ** 12
     cost = (jnp.minimum(fall, _STEEPEST) / _FALL + jnp.diff(r)) / far + jnp.diff(grid) * grade / _GRADED
