@@ -50,7 +50,7 @@ class BentLaw:
 
     @classmethod
     def of(cls, layer, law: SlopeLaw, q, panels: int) -> "BentLaw":
-        """The law at variance q > 0, ``panels`` on each side of a kink or zero of phi', fewer if those are many."""
+        """The law at variance q > 0, ``panels`` on each side of a kink, twice as many with zeros of phi'."""
         if isinstance(layer.dual, LinearPieces):
             value, weight = law.square, law.weight
         else:
