@@ -179,6 +179,13 @@ def misses(found):
         ("leaky_relu", NORMAL, 1, 1.0),
         # The tail of a narrow law, where single slopes are seen.
         ("tanh", ORTHOGONAL, 8, 0.01),
+        # Slopes that pass through zero: the smallest of a finite number of nodes is no edge.
+        ("gelu", ORTHOGONAL, 64, 0.1),
+        # At the origin, and again and again beyond.
+        ("cos", NORMAL, 64, 0.1),
+        ("cos", ORTHOGONAL, 2, 3.0),
+        # Half of them equal, half over tens of decades: an atom, a tail, and nothing beyond.
+        ("elu", NORMAL, 1, 20.0),
     ],
 )
 def test_laws_of_slopes_that_the_curve_comes_near_are_resolved(x64, activation, law, depth, q):
@@ -222,7 +229,7 @@ def test_the_bent_line_gives_the_integrals_of_the_straight_one_near_its_poles(x6
 
 
 def test_what_the_nodes_cannot_resolve_is_said(x64):
-    found = spectrum("leaky_relu", NORMAL(1.0, 0.1), 1, points=64)
+    found = spectrum("leaky_relu", NORMAL(1.0, 0.1), 2, points=64)
     assert np.max(misses(found)) > 1e-6 and found.status == mf.Status.INACCURATE
 
 

@@ -262,7 +262,7 @@ def _panels(product: Product, ends, panels: int, corner: bool, zero):
     )
 
     some = length > 0
-    least = min(_FEWEST, panels // (2 * segments))
+    least = min(_FEWEST, max(1, panels // (2 * segments)))
     share = length / jnp.sum(length) * (panels - least * jnp.sum(some)) + jnp.where(some, least, 0)
     last = jnp.round(jnp.cumsum(share)).astype(int).at[-1].set(panels)
     number = jnp.arange(panels)
