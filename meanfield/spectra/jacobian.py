@@ -30,7 +30,7 @@ _PANELS, _MORE, _MANY = 40, 2, 1000  # of the law, on each side of a kink
 _LOWEST = 1e-6  # phase, over pi, to which panels narrow towards a corner
 _FEWEST = 4  # panels between two marks
 _ON_AXIS = -25.0  # log tan(theta/2) of what lies outside the spectrum
-_LITTLE, _IMPORTANCE = 3e-4, 1 / 3
+_LITTLE, _IMPORTANCE = 3e-4, 0.25  # of what is left, in placing nodes
 _LEFT = 1e-6  # probability, at most, of what lies beyond an edge
 _EVENLY = 0.3  # share of nodes that are spread evenly
 
@@ -220,8 +220,8 @@ def _many_layers(product: Product, points, kinks, corner) -> dict:
 def _panels(product: Product, ends, panels: int, corner: bool, zero):
     """(segment of each panel, its first and last phase, a guess of log tan(theta/2) at any s).
 
-    Each panel holds as much as any other of the length of the curve of (s, theta, log density); no
-    panel lies in a gap of the spectrum.
+    Each panel holds as much as any other of the length of the curve of (s, theta, log density), and more
+    where little probability is left; no panel lies in a gap of the spectrum.
 
     corner: whether to narrow panels towards marks by decades. Two orthogonal layers of a phi that is straight
         on half the line run into the pole there as the square root of the distance, until
