@@ -30,7 +30,7 @@ from meanfield.pytrees import register_dataclass
 from meanfield.spectra.slopes import SlopeLaw, silent_points, slope
 
 _ORDER = 16
-_MANY = 3  # kinks and zeros of phi': where more share as many panels
+_MANY = 3  # kinks and zeros of phi' with panels of their own: more of them share as many, to bound memory
 _BEND, _TURN = 0.5, 1.5
 _GRID = 128  # points on each side of a kink or zero, by which panels are placed
 _NEAREST = 1e-8  # of the activation's scale: where panels stop narrowing towards a kink

@@ -30,7 +30,7 @@ _PANELS, _MORE, _MANY = 40, 2, 1000  # of the law, on each side of a kink
 _LOWEST = 1e-6  # phase, over pi, to which panels narrow towards a corner
 _FEWEST = 4  # panels between two marks
 _ON_AXIS = -25.0  # log tan(theta/2) of what lies outside the spectrum
-_LITTLE, _IMPORTANCE = 3e-4, 0.25  # of what is left, in placing nodes
+_LITTLE, _IMPORTANCE = 3e-4, 0.25  # nodes thin out as this power of what is left, or tails take them all
 _LEFT = 1e-6  # probability, at most, of what lies beyond an edge
 _EVENLY = 0.3  # share of nodes that are spread evenly
 
