@@ -63,8 +63,7 @@ class DenseLayer:
         prior = jax.tree.map(lambda x, safe: jnp.where(valid, x, safe), self.prior, self.prior.harmless())
         activation, dual = self.activation, self.dual
         if activation.params:
-            finite = lambda x: jnp.where(jnp.isfinite(x), x, 0.5)  # noqa: E731
-            activation, dual = jax.tree.map(finite, (activation, dual))
+            activation, dual = jax.tree.map(_finite, (activation, dual))
         return DenseLayer(activation, prior, dual)
 
     def dtype(self):
@@ -130,6 +129,12 @@ class DenseLayer:
         return LimitMap.of(self, pieces, (ends[0].degree == 2) | (ends[1].degree == 2))
 
 
+def _finite(x):
+    """x where it is finite; indices of tables stay as they are."""
+    inexact = jnp.issubdtype(jnp.result_type(x), jnp.inexact)
+    return jnp.where(jnp.isfinite(x), x, 0.5) if inexact else x
+
+
 @register_dataclass
 @dataclass(frozen=True, eq=False)
 class Pieces:
@@ -137,12 +142,14 @@ class Pieces:
 
     Degree 3 stands for a smooth x^3, whose limit depends on no parameter.
 
-    ``degree`` is a traced integer, 0 if phi is none of these.
+    ``degree`` is a traced integer, 0 if phi is none of these. ``smooth`` tells whether phi' has the
+    limit too (x + sin(x) has not): without it only the growth of the variance is known.
     """
 
     left: jax.Array
     right: jax.Array
     degree: jax.Array
+    smooth: jax.Array
 
 
 def pieces_at_zero(phi: Activation, dtype) -> Pieces:
@@ -157,20 +164,22 @@ def pieces_at_zero(phi: Activation, dtype) -> Pieces:
     cubic = (third[0] == third[1]) & (third[0] != 0)
     degree = jnp.where(~flat, 1, jnp.where(~straight, 2, jnp.where(cubic, 3, 0)))
     left, right = jnp.where(flat, curvature / 2, slope)
-    return Pieces(left, right, degree)
+    return Pieces(left, right, degree, degree > 0)
 
 
 def pieces_at_infinity(phi: Activation, dtype) -> Pieces:
     """What phi looks like to unbounded signals."""
     far = jnp.asarray([-1e15, 1e15], dtype)
     value, slope = jax.jvp(phi, (far,), (jnp.ones_like(far),))
-    # Proportionality is tested from the value, whose ratio keeps a lower term.
-    linear = jnp.all(jnp.abs(value / far - slope) <= 1e-3 * jnp.max(jnp.abs(slope)) + 1e-5)
+    # Of a bounded part only the secant is free; the ratio to x keeps a lower term, which tells x log x.
+    secant = (phi(2 * far) - value) / far
+    least = 1e-3 * jnp.max(jnp.abs(secant)) + 1e-5
+    linear = jnp.all(jnp.abs(value / far - secant) <= least)
     square = slope / (2 * far)
     quadratic = jnp.all(jnp.abs(value / far**2 - square) <= 1e-3 * jnp.max(jnp.abs(square)))
     degree = jnp.where(linear, 1, jnp.where(quadratic, 2, 0))
-    left, right = jnp.where(linear, slope, square)
-    return Pieces(left, right, degree)
+    left, right = jnp.where(linear, secant, square)
+    return Pieces(left, right, degree, ~linear | jnp.all(jnp.abs(slope - secant) <= least))
 
 
 @register_dataclass
@@ -214,15 +223,16 @@ def _linear_limit(layer, pieces):
     theta = jnp.where(bent & (slope > per_weight), safe.angle_at_chord(per_weight), 0.0)
     chi_c = safe.slope_covariance(one, theta) / per_weight
     ratio = slope / jnp.where(per_weight == 0, 1, per_weight)
-    blank = lambda x: jnp.where(usable, x, jnp.nan)  # noqa: E731
+    smooth = usable & pieces.smooth
+    blank = lambda x: jnp.where(smooth, x, jnp.nan)  # noqa: E731
     return LimitMap(
-        growth=blank(weight_var * per_weight),
+        growth=jnp.where(usable, weight_var * per_weight, jnp.nan),
         chi_perp=blank(weight_var * slope),
         chi_1=blank(ratio),
         theta=theta,
-        chi_c=jnp.where(bent, chi_c, jnp.nan),
+        chi_c=jnp.where(bent & smooth, chi_c, jnp.nan),
         frozen=usable & ~bent,
-        known=usable,
+        known=smooth,
     )
 
 
@@ -281,10 +291,12 @@ def solve_angle(chord, chi_1):
         value, slope = jax.jvp(gap, (theta,), (jnp.ones_like(theta),))
         low, high = jnp.where(value > 0, theta, low), jnp.where(value > 0, high, theta)
         top = jnp.where(chaotic, chi_1 - 1, 1.0)
-        drop = jnp.maximum(top - value, eps * top)
-        power = jnp.clip(-theta * slope / drop, 1e-3, 4.0)
-        # A jump makes chi_1 infinite: plain Newton then.
-        law = jnp.maximum(theta * (top / drop) ** (1 / power), theta / 8)
+        share = jnp.maximum(1 - value / top, eps)
+        power = jnp.clip(-theta * slope / (share * top), 1e-3, 4.0)
+        # A jump makes chi_1 infinite: plain Newton then. (The logarithm keeps the digits of a small step
+        # where the power is small.)
+        log_share = jnp.log1p(-jnp.minimum(value / top, 1 - eps))
+        law = jnp.maximum(theta * jnp.exp(-log_share / power), theta / 8)
         new = jnp.where(jnp.isfinite(law), law, theta - value / slope)
         inside = (new >= low) & (new <= high)
         new = jnp.where(inside, new, (low + high) / 2)

@@ -155,7 +155,8 @@ def _between(scan, prior, left):
     slopes = (jnp.clip(-drop / jnp.where(d == 0, -1e-300, d), 0.0, 3 * width) for d in (d0, d1))
     m0, m1 = (jnp.where(d < 0, m, 3 * width) for d, m in zip((d0, d1), slopes, strict=True))
     x = x0 + width * t * t * (3 - 2 * t) + t * (1 - t) * ((1 - t) * m0 - t * m1)
-    return jnp.exp(x), clear & (g0 > 1e-14) & (g1 < -1e-14)
+    noise = jnp.maximum(at(scan.error, left), at(scan.error, left + 1)) + 1e-14
+    return jnp.exp(x), clear & (g0 > noise) & (g1 < -noise)
 
 
 def _polished(prior, dual: TabulatedDual, guess):

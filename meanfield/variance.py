@@ -32,13 +32,17 @@ def _log_grid(dtype) -> np.ndarray:
 @register_dataclass
 @dataclass(frozen=True, eq=False)
 class GrowthScan:
-    """mean^2 and variance of the activation, and d/dq of both, at exp(log_q): shape (nodes,)."""
+    """mean^2 and variance of the activation, and d/dq of both, at exp(log_q): shape (nodes,).
+
+    error: relative, of these moments.
+    """
 
     log_q: jax.Array
     mean_square: jax.Array
     variance: jax.Array
     mean_square_slope: jax.Array
     variance_slope: jax.Array
+    error: jax.Array
 
     @classmethod
     def of(cls, layer, dtype) -> "GrowthScan":
@@ -50,7 +54,8 @@ class GrowthScan:
 
         with_slopes = jax.vmap(lambda x: jax.jvp(moments, (x,), (jnp.ones_like(x),)))
         values, slopes = with_slopes(log_q)
-        return cls(log_q, *values, *slopes)
+        error = jax.vmap(lambda x: layer.dual.line_error(jnp.exp(x)))(log_q)
+        return cls(log_q, *values, *slopes, _cautious(jnp.where(values[1] == 0, 0.0, error)))
 
     def linear_form(self):
         """What the growth Q/q - 1 and its slope are linear in, shape (nodes, 6).
@@ -76,14 +81,27 @@ class GrowthScan:
         return (share >= least) & (share <= most)
 
     def growth(self, prior):
-        """log Q(q)/q at the nodes, and its slope in log q."""
+        """log Q(q)/q at the nodes, its slope in log q, and its noise: a smaller one tells nothing."""
         value = prior.propagate_moments(self.variance, self.mean_square)
         slope = prior.propagate_moments(self.variance_slope, self.mean_square_slope) - prior.bias_var
         safe = jnp.where(value > 0, value, 1.0)
         growth = jnp.where(
             value > 0, jnp.log(safe) - self.log_q, jnp.where(jnp.isnan(value), jnp.inf, -jnp.inf)
         )
-        return growth, jnp.where(value > 0, slope / safe, 0.0) - 1.0
+        share = jnp.where(value > prior.bias_var, 1 - prior.bias_var / safe, 0.0)
+        noise = jnp.where(share > 0, self.error * share, 0.0)
+        kind = jnp.finfo(growth.dtype)
+        noise = jnp.maximum(noise, 32 * kind.eps + 256 * kind.tiny / safe)  # underflow takes its share
+        return growth, jnp.where(value > 0, slope / safe, 0.0) - 1.0, noise
+
+
+_CAUTION = 8  # an estimated error may be too small by chance
+
+
+def _cautious(error):
+    """An estimate of the error that holds: the worst of each node and its neighbours, with a margin."""
+    beside = jnp.pad(jnp.nan_to_num(error, nan=jnp.inf), 1, mode="edge")
+    return _CAUTION * jnp.maximum(jnp.maximum(beside[:-2], beside[2:]), beside[1:-1])
 
 
 @jax.jit
@@ -92,8 +110,8 @@ def growth_scan(layer) -> GrowthScan:
     return GrowthScan.of(layer, float)
 
 
-def _refined(x, growth, slope):
-    """The grid with one more node in every cell: the growth's extremum, if it has one there.
+def _refined(x, growth, slope, noise):
+    """(log q, growth, noise) with one more node in every cell: the growth's extremum, if it has one there.
 
     From the cubic through values and slopes. Two fixed points about to merge lie on
     both sides of such an extremum, usually within one cell.
@@ -108,8 +126,22 @@ def _refined(x, growth, slope):
     inside = lambda s: (s > 0) & (s < 1) & jnp.isfinite(s)  # noqa: E731
     s = jnp.where(inside(first), first, jnp.where(inside(second), second, 0.5))
     value = f0 + s * (d0 + s * (b + s * a))
+    noise_between = jnp.maximum(noise[:-1], noise[1:])
+    trusted = _slopes_agree(x, growth, slope, noise)
+    trusted = trusted[:-1] & trusted[1:]
+    s, value = jnp.where(trusted, s, 0.5), jnp.where(trusted, value, (f0 + f1) / 2)
     value = jnp.where(jnp.isnan(value), f0, value)  # beside an infinite node
-    return _interleave(x, x[:-1] + s * width), _interleave(growth, value)
+    between = x[:-1] + s * width, value, noise_between
+    return tuple(_interleave(*pair) for pair in zip((x, growth, noise), between, strict=True))
+
+
+def _slopes_agree(x, growth, slope, noise):
+    """Whether the slope at a node fits its neighbours: it suffers first where moments are not resolved."""
+    secant = jnp.diff(growth) / jnp.diff(x)
+    before, after = (jnp.concatenate(pair) for pair in ((secant[:1], secant), (secant, secant[-1:])))
+    steepest = jnp.maximum(jnp.abs(before), jnp.abs(after))
+    width = jnp.diff(x, prepend=x[0] - 1)
+    return jnp.abs(slope - (before + after) / 2) <= steepest + 4 * noise / width
 
 
 def _interleave(nodes, between):
@@ -117,10 +149,18 @@ def _interleave(nodes, between):
     return jnp.concatenate([pairs, nodes[-1:]])
 
 
-def _signs(growth, eps):
-    """Sign of the growth at the nodes, 0 where it is zero to rounding, 1 where it overflowed."""
+def _signs(growth, noise, far):
+    """Sign of the growth at the nodes, 0 where it is lost in noise, 1 where it overflowed.
+
+    far: the growth Q/q of unbounded variances, NaN where there is none. It decides beyond the last
+    node that tells anything; where it is 1, what that node said.
+    """
     sign = jnp.where(jnp.isnan(growth), 1.0, jnp.sign(growth))
-    return jnp.where(jnp.abs(growth) <= 32 * eps, 0.0, sign).astype(jnp.int8)
+    sign = jnp.where(jnp.isfinite(growth) & (jnp.abs(growth) <= noise), 0.0, sign)
+    eps = jnp.finfo(growth.dtype).eps
+    end = jnp.where(jnp.abs(far - 1) > 32 * eps, jnp.sign(far - 1), 0.0)
+    last = jnp.where((sign[-1] == 0) & jnp.isfinite(far), end, sign[-1])
+    return sign.at[-1].set(last).astype(jnp.int8)
 
 
 def variance_fixed_point(layer, scan, q0):
@@ -165,12 +205,11 @@ def _affine_fixed_point(layer, q0):
 def _bracket(layer, scan, q0):
     """(low, high, status, swinging): log q on both sides of the fixed point that q0 is
     attracted by; swinging if the orbit from q0 goes round it instead."""
-    eps = jnp.finfo(q0.dtype).eps
-    x, growth = _refined(scan.log_q, *scan.growth(layer.prior))
-    sign = _signs(growth, eps)
+    x, growth, noise = _refined(scan.log_q, *scan.growth(layer.prior))
+    sign = _signs(growth, noise, layer.limit(False).growth)
     size = x.size
     index = jnp.arange(size, dtype=jnp.int32)
-    drops = jnp.concatenate([jnp.zeros(1, bool), jnp.diff(growth + x) < -32 * eps])
+    drops = jnp.concatenate([jnp.zeros(1, bool), jnp.diff(growth + x) < -noise[1:]])
     log_map = lambda y: jnp.log(layer.variance_map(jnp.exp(y)))  # noqa: E731
 
     def next_at(mask, i):
@@ -195,9 +234,11 @@ def _bracket(layer, scan, q0):
         up, down = next_at(sign < 0, above), last_at(sign > 0, below)
         none = jnp.where(upward, up == size, down < 0)
         end = jnp.where(upward, jnp.minimum(up, size - 1), jnp.maximum(down, 0))
-        before = jnp.clip(end + jnp.where(upward, -1, 1), 0, size - 1)
-        low = jnp.where(upward, jnp.maximum(x[before], y), x[end])
-        high = jnp.where(upward, x[end], jnp.minimum(x[before], y))
+        before = jnp.where(upward, last_at(sign != 0, end - 1), next_at(sign != 0, end + 1))
+        before = jnp.clip(before, 0, size - 1)
+        lost = jnp.abs(image - y) <= noise[above]  # then the fixed point may lie behind
+        low = jnp.where(upward, jnp.where(lost, x[before], jnp.maximum(x[before], y)), x[end])
+        high = jnp.where(upward, x[end], jnp.where(lost, x[before], jnp.minimum(x[before], y)))
         first, last = jnp.where(upward, below, end), jnp.where(upward, end, above)
         monotone = ~jnp.any(drops & (index > first) & (index <= last))
         return low, high, upward, none, monotone
@@ -289,12 +330,14 @@ def _judge(layer, q):
 
 def variance_fixed_points(layer, scan, most):
     """(q, status), shape (most,): every positive fixed point in ascending order, then NaN."""
-    eps = jnp.finfo(scan.log_q.dtype).eps
-    x, growth = _refined(scan.log_q, *jax.lax.stop_gradient(scan).growth(jax.lax.stop_gradient(layer.prior)))
-    sign = _signs(growth, eps)
-    crossing = (sign[1:] != sign[:-1]) & (sign[:-1] != 0)  # a node at zero belongs to the cell below
+    frozen_layer, scan = jax.lax.stop_gradient((layer, scan))
+    x, growth, noise = _refined(scan.log_q, *scan.growth(frozen_layer.prior))
+    sign = _signs(growth, noise, frozen_layer.limit(False).growth)
+    index = jnp.arange(sign.size, dtype=jnp.int32)
+    last = jax.lax.cummax(jnp.where(sign != 0, index, -1))[:-1]  # the node before that tells anything
+    crossing = (sign[1:] != 0) & (last >= 0) & (sign[1:] != sign[last])
     (cells,) = jnp.nonzero(crossing, size=most, fill_value=-1)
     found = cells >= 0
-    q = jax.vmap(lambda a, b, ok: _refine(layer, a, b, ok))(x[cells], x[cells + 1], found)
+    q = jax.vmap(lambda a, b, ok: _refine(layer, a, b, ok))(x[last[cells]], x[cells + 1], found)
     status = jax.vmap(lambda q: _judge(layer, q))(q)
     return q, status, found

@@ -70,3 +70,7 @@ class Dual(ABC):
     def error(self, q: Scalar) -> Scalar:
         """Estimated relative error of the moments at ``q``; 0 for closed forms."""
         return jnp.zeros_like(q)
+
+    def line_error(self, q: Scalar) -> Scalar:
+        """Estimated relative error of the mean and variance alone."""
+        return self.error(q)

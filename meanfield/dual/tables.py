@@ -40,7 +40,8 @@ _PROBES = 26  # points at which a panel is held against its source
 _BATCH = 32
 _MOST_TABLES = 32
 CACHE_VARIABLE = "MEANFIELD_CACHE"
-_FORMAT = "1"
+_FORMAT = "2"
+_LINES = ("lines", "line_errors", "errors")
 
 
 def tables_of(source: Dual, activation, cache=None) -> "DualTables":
@@ -67,13 +68,15 @@ class DualTables:
     """The tables of one activation, which grow by the panels that are asked for.
 
     lines: Chebyshev coefficients in log q of (mean - phi(0)) / sqrt(q) and variance / q, shape
-    (panels, 2, rows). chords: of the chord, by panel, shape (columns, rows). errors: relative, by panel.
+    (panels, 2, rows). chords: of the chord, by panel, shape (columns, rows). line_errors, errors: relative, by
+    panel, of mean and variance, and of the chord too.
     """
 
     source: Dual
     activation: Activation
     directory: Path | None = None
     lines: np.ndarray = field(init=False)
+    line_errors: np.ndarray = field(init=False)
     errors: np.ndarray = field(init=False)
     chords: dict[int, np.ndarray] = field(default_factory=dict)
     cut: dict[int, tuple] = field(default_factory=dict)
@@ -82,7 +85,8 @@ class DualTables:
     def __post_init__(self):
         if self._load():
             return
-        self.lines, self.errors = line_series(self.source)
+        self.lines, self.line_errors = line_series(self.source)
+        self.errors = self.line_errors.copy()
         self._save()
 
     def build(self, panels) -> bool:
@@ -126,6 +130,7 @@ class DualTables:
             jnp.asarray(slots),
             jnp.asarray(offsets[:-1], dtype=jnp.int32),
             jnp.asarray(columns, dtype=jnp.int32),
+            jnp.asarray(self.line_errors),
             jnp.asarray(np.where(slots < 0, np.inf, self.errors)),
         )
 
@@ -140,7 +145,7 @@ class DualTables:
             return False
         try:
             with np.load(path, allow_pickle=False) as file:
-                self.lines, self.errors = file["lines"], file["errors"]
+                self.lines, self.line_errors, self.errors = (file[n] for n in _LINES)
                 self.chords = {int(n[5:]): file[n] for n in file.files if n.startswith("chord")}
         except Exception:  # written by something else, or damaged: build anew and replace it
             self.chords = {}
@@ -152,7 +157,7 @@ class DualTables:
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
             chords = {f"chord{panel}": series for panel, series in self.chords.items()}
-            save_npz(path, {"lines": self.lines, "errors": self.errors} | chords)
+            save_npz(path, {name: getattr(self, name) for name in _LINES} | chords)
 
 
 def _content_key(activation) -> str:

@@ -21,7 +21,8 @@ class TabulatedDual(Dual):
     chord in those of log q and angle, flat. ends: of the chord at theta = 0 and pi/2, shape (slots,
     cells, 2, terms). starts: shape (slots, cells + 1, bins + 1). slots: which slot holds a panel.
     offsets, columns: where in ``patches`` a slot begins, and its number of cells in the angle.
-    errors: relative, by panel; infinite where there is no table.
+    line_errors: relative, of mean and variance, by panel. errors: of all moments; infinite where there is
+    no table of the chord.
     """
 
     source: Dual
@@ -33,6 +34,7 @@ class TabulatedDual(Dual):
     slots: jax.Array
     offsets: jax.Array
     columns: jax.Array
+    line_errors: jax.Array
     errors: jax.Array
 
     def line_coefficients(self, cell):
@@ -78,6 +80,9 @@ class TabulatedDual(Dual):
 
     def error(self, q):
         return _at(self.errors, cell_of(q)[0] // CELLS)
+
+    def line_error(self, q):
+        return _at(self.line_errors, cell_of(q)[0] // CELLS)
 
 
 @register_dataclass
