@@ -12,7 +12,12 @@ _HOMES = {
     "OrthogonalPrior": "priors",
     "AsymmetricPrior": "priors",
     "Beta": "special_weights",
-    "DenseLayer": "layers",
+    "Layer": "layers",
+    "Dense": "layers",
+    "Chain": "layers",
+    "Residual": "layers",
+    "RMSNorm": "layers",
+    "LayerNorm": "layers",
     "q_map": "maps",
     "c_map": "maps",
     "propagate": "maps",
@@ -96,7 +101,12 @@ if TYPE_CHECKING:
     from meanfield.fixedpoint import FixedPoint as FixedPoint
     from meanfield.fixedpoint import fixed_point as fixed_point
     from meanfield.fixedpoint import fixed_points as fixed_points
-    from meanfield.layers import DenseLayer as DenseLayer
+    from meanfield.layers import Chain as Chain
+    from meanfield.layers import Dense as Dense
+    from meanfield.layers import Layer as Layer
+    from meanfield.layers import LayerNorm as LayerNorm
+    from meanfield.layers import Residual as Residual
+    from meanfield.layers import RMSNorm as RMSNorm
     from meanfield.lyapunov import DepthScales as DepthScales
     from meanfield.lyapunov import LyapunovExponents as LyapunovExponents
     from meanfield.lyapunov import depth_scales as depth_scales

@@ -59,6 +59,16 @@ class Activation:
         """Skip the checks, which evaluate fn: importing must not start a backend."""
         return _unflatten((fn, kinks, 1.0, name, False), (params,))
 
+    @property
+    def dual(self) -> Any:
+        """The table of its Gaussian moments, where it carries one (``tabulate``)."""
+        return None
+
+    @property
+    def plain(self) -> "Activation":
+        """The activation without a table."""
+        return self
+
     def __call__(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
         return self.fn(x, *self.params)
 

@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from meanfield.dual import is_table
+
 
 def pointwise(fn, layer, *arrays, static=(), at_once=None, shared=()):
     """Map ``fn(layer, *scalars, *shared, *static)`` over the broadcast of the others' leaves.
@@ -16,18 +18,21 @@ def pointwise(fn, layer, *arrays, static=(), at_once=None, shared=()):
     """
     trees = (layer, *arrays)
     limit = at_once or layer.points_at_once
-    if layer.activation.traced:
+    if layer.traced:
         return jax.jit(lambda *trees: _pointwise(fn, static, limit, trees, shared))(*trees)
     return _compiled(fn, static, limit, trees, shared)
 
 
 def _pointwise(fn, static, limit, trees, shared):
-    leaves, treedef = jax.tree.flatten(trees)
-    dtype = jnp.result_type(float, *leaves)
-    leaves = [jnp.asarray(x, dtype) for x in leaves]
-    shape = jnp.broadcast_shapes(*(x.shape for x in leaves))
+    # A table is one leaf: its arrays belong to every point.
+    leaves, treedef = jax.tree.flatten(trees, is_leaf=is_table)
+    numbers = [i for i, x in enumerate(leaves) if not is_table(x)]
+    dtype = jnp.result_type(float, *(leaves[i] for i in numbers))
+    for i in numbers:
+        leaves[i] = jnp.asarray(leaves[i], dtype)
+    shape = jnp.broadcast_shapes(*(leaves[i].shape for i in numbers))
     size = int(np.prod(shape))
-    spread = [i for i, x in enumerate(leaves) if x.ndim > 0]
+    spread = [i for i in numbers if leaves[i].ndim > 0]
 
     def at_point(values):
         merged = list(leaves)

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int
 from meanfield import validation
 from meanfield.broadcasting import pointwise
 from meanfield.dual import LinearPieces
-from meanfield.layers import DenseLayer
+from meanfield.layers import as_layer
 from meanfield.priors import NormalPrior
 from meanfield.pytrees import register_dataclass
 from meanfield.status import Status
@@ -40,7 +40,7 @@ def critical_line(activation, q, anticorrelation=0.0) -> CriticalLine:
     Source: THEORY section 6; Schoenholz et al. 2017.
     """
     q = validation.real("q", q, low=0.0, low_open=True)
-    layer = DenseLayer.of(activation, NormalPrior(1.0, 0.0, anticorrelation))
+    layer = as_layer(activation, NormalPrior(1.0, 0.0, anticorrelation))
     return pointwise(_critical_point, layer, q)
 
 
@@ -78,7 +78,7 @@ def critical_weight_var(activation, bias_var, anticorrelation=0.0) -> Float[Arra
     Raises TypeError or ValueError. Source: THEORY section 6.
     """
     bias_var = validation.real("bias_var", bias_var, low=0.0)
-    layer = DenseLayer.of(activation, NormalPrior(1.0, 0.0, anticorrelation))
+    layer = as_layer(activation, NormalPrior(1.0, 0.0, anticorrelation))
     return pointwise(_critical_weight, layer, bias_var)
 
 

@@ -8,13 +8,11 @@ from jaxtyping import Array, Float, Int
 
 from meanfield import validation
 from meanfield.broadcasting import pointwise
-from meanfield.dual import LinearPieces
-from meanfield.dual.tabulated_activation import TabulatedActivation
-from meanfield.layers import DenseLayer
+from meanfield.layers import as_layer
 from meanfield.priors import AsymmetricPrior
 from meanfield.pytrees import register_dataclass
 from meanfield.status import Phase, Status
-from meanfield.variance import GrowthScan, variance_fixed_point, variance_fixed_points
+from meanfield.variance import variance_fixed_point, variance_fixed_points
 
 
 @register_dataclass
@@ -62,14 +60,14 @@ def fixed_point(activation, prior=None, *, q0=1.0, c0=0.0) -> FixedPoint:
         from meanfield.density.fixed_point import asymmetric_fixed_point
 
         return asymmetric_fixed_point(activation, prior, q0=q0, c0=c0)
-    layer = DenseLayer.of(activation, prior)
+    layer = as_layer(activation, prior)
     q0 = validation.real("q0", q0, low=0.0)
     c0 = validation.real("c0", c0, low=-1.0, high=1.0)
-    if isinstance(activation, TabulatedActivation):
+    if layer.is_tabulated:
         from meanfield.regular_points import fixed_point_by_table
 
-        return fixed_point_by_table(layer, activation, q0, c0)
-    return pointwise(by_dual, layer, q0, c0)
+        return fixed_point_by_table(layer, q0, c0)
+    return pointwise(solve, layer, q0, c0)
 
 
 def fixed_points(activation, prior=None, *, most: int = 8) -> FixedPoint:
@@ -79,36 +77,24 @@ def fixed_points(activation, prior=None, *, most: int = 8) -> FixedPoint:
     ``Status.INVALID``. Stable ones are CONVERGED, others UNSTABLE. At each, c is the
     limit from c0 = 0. Arguments, errors and source as for ``fixed_point``.
     """
-    layer = DenseLayer.of(activation, prior)
+    layer = as_layer(activation, prior)
     return pointwise(_all_fixed_points, layer, static=(validation.count("most", most),))
 
 
-def shared_scan(layer, dtype):
-    """What fixed points under all priors have in common; None where q* is in closed form."""
-    return None if isinstance(layer.dual, LinearPieces) else GrowthScan.of(layer, dtype)
-
-
-def by_dual(layer, q0, c0) -> FixedPoint:
-    """One point, whatever the source of moments. Arguments are scalars."""
-    return solve(layer, shared_scan(layer, q0.dtype), q0, c0)
-
-
-def solve(layer, scan, q0, c0) -> FixedPoint:
-    """One point, with what all priors share (``GrowthScan``) given. Arguments are scalars."""
+def solve(layer, q0, c0) -> FixedPoint:
+    """One point, whatever the layer. Arguments are scalars."""
     valid = layer.is_valid() & jnp.isfinite(q0) & (q0 >= 0) & (jnp.abs(c0) <= 1)
     layer = layer.guarded(valid)
     q0, c0 = jnp.where(valid, q0, 1.0), jnp.where(valid, c0, 0.0)
-    q, status = variance_fixed_point(layer, scan, q0)
+    q, status = variance_fixed_point(layer, q0)
     result = at_variance(layer, q, status, c0)
     return masked(result, valid)
 
 
 def _all_fixed_points(layer, most) -> FixedPoint:
-    dtype = layer.dtype()
     valid = layer.is_valid()
     layer = layer.guarded(valid)
-    scan = GrowthScan.of(layer, dtype)
-    q, status, found = variance_fixed_points(layer, scan, most)
+    q, status, found = variance_fixed_points(layer, most)
     result = jax.vmap(lambda q, s: at_variance(layer, q, s, jnp.zeros_like(q)))(q, status)
     return masked(result, valid & found)
 
@@ -130,13 +116,13 @@ def at_variance(layer, q, status, c0) -> FixedPoint:
 
 def _at_finite(layer, q, status, c0) -> FixedPoint:
     image, chi_q = jax.jvp(layer.variance_map, (q,), (jnp.ones_like(q),))
-    chi_perp = layer.transverse_slope(q)
+    chi_perp = layer.tangent(q)
     # At a fixed point image = q; where every q is one, this still gives C(1) = 1.
     scale = q / jnp.where(image == 0, 1.0, image)
     chi_1 = chi_perp * scale
     theta = layer.fixed_angle(q, scale, chi_1)
     chaotic = theta > 0
-    slope = layer.correlation_slope(q, jnp.where(chaotic, theta, 1.0)) * scale
+    slope = layer.slope(q, jnp.where(chaotic, theta, 1.0)) * scale
     chi_c = jnp.where(chaotic, slope, chi_1)
     one_minus_c = 2 * jnp.sin(theta / 2) ** 2
     one_minus_c, chi_c = _from_the_ends(layer, q, True, c0, one_minus_c, chi_c, chi_1)
@@ -199,14 +185,14 @@ def _checked(layer, q, theta, scale, slopes, status):
     eps = jnp.finfo(q.dtype).eps
     chaotic = theta > 0
     angle = jnp.where(chaotic, theta, 1.0)
-    residual = jnp.abs(layer.chord(q, angle) * scale - 1)
+    residual = jnp.abs(layer.pair_gain(q, angle) * scale - 1)
     # Rounding enters the chord through phi(u1) - phi(u2), of relative size 1/theta.
     solved = ~chaotic | (residual <= 64 * eps * (1 + 1 / angle))
     # C is convex: its slope at c* is as far below 1 as chi_1 is above, or further.
     chi_1, chi_c = slopes
     critical = jnp.abs(chi_1 - 1) <= eps ** (2 / 3)
     solved &= ~chaotic | critical | (chi_c < (1 + chi_1) / 2)
-    accurate = layer.dual.error(q) <= eps**0.65
+    accurate = layer.error(q) <= eps**0.65
     usable = (status == Status.CONVERGED) | (status == Status.UNSTABLE)
     status = jnp.where(usable & ~solved, Status.MAX_STEPS, status)
     return jnp.where(usable & ~accurate, Status.INACCURATE, status)

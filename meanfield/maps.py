@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 
 from meanfield import validation
 from meanfield.broadcasting import pointwise
-from meanfield.layers import DenseLayer
+from meanfield.layers import as_layer
 from meanfield.priors import AsymmetricPrior
 from meanfield.pytrees import register_dataclass
 
@@ -19,7 +19,7 @@ def q_map(activation, prior=None, q=1.0) -> Float[Array, "..."]:
     activation, prior: as for ``fixed_point``; everything broadcasts. Units: squared
     pre-activation. Raises TypeError or ValueError. Source: THEORY section 3.
     """
-    layer = DenseLayer.of(activation, prior)
+    layer = as_layer(activation, prior)
     q = validation.real("q", q, low=0.0)
     return pointwise(_variance, layer, q)
 
@@ -31,7 +31,7 @@ def c_map(activation, prior=None, *, c, q, q2=None) -> Float[Array, "..."]:
     is given. Exactly 1 at c = 1 for equal variances. Raises TypeError or ValueError.
     Source: THEORY section 3.
     """
-    layer = DenseLayer.of(activation, prior)
+    layer = as_layer(activation, prior)
     c = validation.real("c", c, low=-1.0, high=1.0)
     q = validation.real("q", q, low=0.0, low_open=True)
     if q2 is None:
@@ -67,7 +67,7 @@ def propagate(activation, prior=None, *, q0=1.0, c0=0.5, depth=50, q2=None) -> T
         from meanfield.density.population import population_dynamics
 
         return population_dynamics(activation, prior, q0=q0, c0=c0, depth=depth, q2=q2)
-    layer = DenseLayer.of(activation, prior)
+    layer = as_layer(activation, prior)
     depth = validation.count("depth", depth, low=0)
     q0 = validation.real("q0", q0, low=0.0, low_open=True)
     c0 = validation.real("c0", c0, low=-1.0, high=1.0)
@@ -82,8 +82,7 @@ def propagate(activation, prior=None, *, q0=1.0, c0=0.5, depth=50, q2=None) -> T
 def _variance(layer, q):
     positive = q > 0
     value = layer.variance_map(jnp.where(positive, q, 1.0))
-    origin = layer.activation(jnp.zeros_like(q)) ** 2
-    value = jnp.where(positive, value, layer.prior.propagate_moments(0.0, origin))
+    value = jnp.where(positive, value, layer.variance_from_silence())
     return jnp.where(layer.is_valid() & (q >= 0), value, jnp.nan)
 
 
@@ -92,7 +91,7 @@ def _one_minus_c(layer, q, q_next, one_minus_c):
     obtuse = one_minus_c > 1
     near = one_minus_c == 0
     theta = 2 * jnp.arcsin(jnp.sqrt(jnp.where(obtuse | near, 0.5, one_minus_c) / 2))
-    chord = jnp.where(near, layer.transverse_slope(q), layer.chord(q, theta))
+    chord = jnp.where(near, layer.tangent(q), layer.pair_gain(q, theta))
     acute = chord * one_minus_c * q / q_next
     c = jnp.where(obtuse, 1 - one_minus_c, -0.5)
     return jnp.where(obtuse, 1 - layer.covariance_map(q, q, c) / q_next, acute)

@@ -1,8 +1,9 @@
-"""Phase diagrams: fixed points over a grid of priors, in bounded memory."""
+"""Phase diagrams: fixed points over a grid of layers, in bounded memory."""
 
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -10,8 +11,9 @@ from jax.sharding import Mesh
 
 from meanfield import validation
 from meanfield.activations import as_activation
+from meanfield.families import PARAMETERS, Family, dense_family, is_layer_function, layer_family
 from meanfield.files import save_npz
-from meanfield.points import FIELDS, PARAMETERS, point_solver, solve_in_chunks
+from meanfield.points import FIELDS, point_solver, solve_in_chunks
 from meanfield.progress import progress_bar
 from meanfield.pytrees import register_dataclass
 from meanfield.special_weights import as_special_weight
@@ -20,18 +22,17 @@ from meanfield.special_weights import as_special_weight
 @register_dataclass
 @dataclass(frozen=True, eq=False)
 class PhaseDiagram:
-    """Fixed points over two parameters of a prior, NumPy arrays throughout.
+    """Fixed points over two parameters of a layer, NumPy arrays throughout.
 
-    weight_var, bias_var, anticorrelation: two are axes (1-d arrays), one a number.
+    names, values: of all parameters; two are axes (1-d arrays), the others numbers. Each is an attribute
+        by its name too: ``diagram.weight_var``.
     q, c, one_minus_c, chi_q, chi_c, chi_1, chi_perp, status, phase: as in
-        ``FixedPoint``, shape (first axis, second axis), axes in the order above.
-    q0, c0: the start. activation: its name. special_weight: its law's name, empty
-        where there is none.
+        ``FixedPoint``, shape (first axis, second axis), axes in the order of ``names``.
+    q0, c0: the start. activation: its name, or that of the function that makes the layers.
+    special_weight: its law's name, empty where there is none.
     """
 
-    weight_var: np.ndarray
-    bias_var: np.ndarray
-    anticorrelation: np.ndarray
+    values: tuple[np.ndarray, ...]
     q: np.ndarray
     c: np.ndarray
     one_minus_c: np.ndarray
@@ -43,20 +44,36 @@ class PhaseDiagram:
     phase: np.ndarray
     q0: np.ndarray
     c0: np.ndarray
+    names: tuple[str, ...] = dataclasses.field(metadata={"static": True})
     activation: str = dataclasses.field(metadata={"static": True})
     special_weight: str = dataclasses.field(default="", metadata={"static": True})
+
+    def __getattr__(self, name: str) -> np.ndarray:
+        if name in vars(self).get("names", ()):
+            return self.parameters[name]
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    @property
+    def parameters(self) -> dict[str, np.ndarray]:
+        """All parameters: name to values."""
+        return dict(zip(self.names, self.values, strict=True))
 
     @property
     def axes(self) -> tuple[str, str]:
         """Names of the two parameters that vary, in the order of the arrays' axes."""
-        first, second = (name for name in PARAMETERS if np.ndim(getattr(self, name)) == 1)
+        first, second = (name for name, value in self.parameters.items() if np.ndim(value) == 1)
         return first, second
 
     @property
     def fixed(self) -> tuple[str, float]:
-        """Name and value of the third parameter."""
-        (name,) = (name for name in PARAMETERS if np.ndim(getattr(self, name)) == 0)
-        return name, float(getattr(self, name))
+        """Name and value of the third parameter, of a diagram that has three."""
+        (third,) = self.constants.items()
+        return third
+
+    @property
+    def constants(self) -> dict[str, float]:
+        """Names and values of the parameters that do not vary."""
+        return {name: float(value) for name, value in self.parameters.items() if np.ndim(value) == 0}
 
     def plot(self, quantity: str = "phase", ax=None):
         """Draw one field over the two axes; returns the Matplotlib axes.
@@ -74,18 +91,21 @@ class PhaseDiagram:
         """
         path = Path(path)
         path = path if path.suffix == ".npz" else path.with_name(path.name + ".npz")
-        arrays = {f.name: np.asarray(getattr(self, f.name)) for f in dataclasses.fields(self)}
-        save_npz(path, arrays)
+        names = [f.name for f in dataclasses.fields(self) if f.name != "values"]
+        arrays = {name: np.asarray(getattr(self, name)) for name in names}
+        save_npz(path, arrays | {_PARAMETER + name: value for name, value in self.parameters.items()})
         return path
 
     @classmethod
     def load(cls, path) -> "PhaseDiagram":
         """Read what ``save`` wrote. Raises OSError, or ValueError for another kind of file."""
-        names = [f.name for f in dataclasses.fields(cls)]
+        fields = [f.name for f in dataclasses.fields(cls) if f.name != "values"]
         texts = ("activation", "special_weight")
         try:
             with np.load(path, allow_pickle=False) as file:
-                values = {name: file[name] for name in names}
+                values: dict[str, Any] = {name: file[name] for name in fields}
+                names = tuple(str(name) for name in values["names"])
+                values |= {"names": names, "values": tuple(file[_PARAMETER + name] for name in names)}
         except OSError:
             raise
         except Exception as error:
@@ -98,18 +118,20 @@ class PhaseDiagram:
             import xarray
         except ImportError as error:
             raise ImportError("to_xarray needs the package xarray: pip install xarray") from error
-        fixed, value = self.fixed
         return xarray.Dataset(
             {name: (self.axes, getattr(self, name)) for name in FIELDS},
             coords={name: getattr(self, name) for name in self.axes},
             attrs={
                 "activation": self.activation,
                 "special_weight": self.special_weight,
-                fixed: value,
+                **self.constants,
                 "q0": float(self.q0),
                 "c0": float(self.c0),
             },
         )
+
+
+_PARAMETER = "parameter "  # before a parameter's name in files
 
 
 def phase_diagram(
@@ -122,8 +144,13 @@ def phase_diagram(
     c0=0.0,
     special_weight=None,
     mesh=None,
+    **parameters,
 ) -> PhaseDiagram:
     """Fixed points over any two of weight_var, bias_var, anticorrelation, the third fixed.
+
+    activation: an ``Activation``, a name or a callable, of dense layers under a ``NormalPrior``. Or a
+        function that makes a layer from parameters of any name, which are then the ones to give:
+        ``phase_diagram(lambda weight_var, scale: Residual(...), weight_var=..., scale=...)``.
 
     special_weight: None for a ``NormalPrior``; a law, as for ``AsymmetricPrior``, for
         that prior. Then c and chi_c are NaN where signals part (chi_1 > 1): they take
@@ -139,16 +166,22 @@ def phase_diagram(
 
     Raises TypeError or ValueError for arguments out of range or of the wrong shape.
     """
-    activation = as_activation(activation)
-    axes = _checked_axes(weight_var, bias_var, anticorrelation)
+    given = dict(weight_var=weight_var, bias_var=bias_var, anticorrelation=anticorrelation)
+    given = {name: value for name, value in (given | parameters).items() if value is not None}
+    family = family_of(activation, given)
+    axes = _checked_axes(family, given)
     q0 = float(validation.real("q0", _scalar("q0", q0), low=0.0))
     c0 = float(validation.real("c0", _scalar("c0", c0), low=-1.0, high=1.0))
     law = None if special_weight is None else as_special_weight(special_weight)
+    if law is not None and family.activation is None:
+        raise TypeError(
+            "special_weight belongs to a prior: it cannot be given where a function makes the layers"
+        )
     if law is not None and q0 == 0:
         raise ValueError("q0 must be greater than 0 where there is a special weight")
     if mesh is not None and not isinstance(mesh, Mesh):
         raise TypeError(f"mesh must be a jax.sharding.Mesh, got {mesh!r}")
-    grids = [np.atleast_1d(axes[name]) for name in PARAMETERS]
+    grids = [np.atleast_1d(value) for value in axes.values()]
     sizes = tuple(g.size for g in grids)
     size = int(np.prod(sizes))
 
@@ -157,16 +190,18 @@ def phase_diagram(
         return [grid[i] for grid, i in zip(grids, index, strict=True)]
 
     with jax.enable_x64(True), progress_bar(size, "phase diagram") as advance:
-        solver = point_solver(activation, law, q0, c0, size)
+        first = [g[:1] for g in grids]
+        solver = point_solver(family, law, q0, c0, size, first)
         result = solve_in_chunks(solver, size, columns_of, advance, mesh)
-    shape = tuple(n for n, name in zip(sizes, PARAMETERS, strict=True) if np.ndim(axes[name]) == 1)
+    shape = tuple(value.size for value in axes.values() if value.ndim == 1)
     fields = {name: array.reshape(shape) for name, array in result.items()}
     return PhaseDiagram(
-        **axes,
+        names=tuple(axes),
+        values=tuple(axes.values()),
         **fields,
         q0=np.asarray(q0),
         c0=np.asarray(c0),
-        activation=repr(activation),
+        activation=family.label,
         special_weight="" if law is None else repr(law),
     )
 
@@ -177,23 +212,37 @@ def _scalar(name, value):
     return value
 
 
-def _checked_axes(weight_var, bias_var, anticorrelation) -> dict[str, np.ndarray]:
-    given = dict(weight_var=weight_var, bias_var=bias_var, anticorrelation=anticorrelation)
-    if weight_var is None:
+def family_of(activation, given) -> Family:
+    """Dense layers with an activation, or those that a function of the given parameters makes."""
+    if is_layer_function(activation, given):
+        return layer_family(activation, given)
+    unknown = [name for name in given if name not in PARAMETERS]
+    family = dense_family(as_activation(activation))
+    if unknown:
+        raise TypeError(
+            f"{', '.join(unknown)}: dense layers have the parameters {', '.join(PARAMETERS)}; for others "
+            f"give a function of them that makes the layer: phase_diagram(lambda weight_var, {unknown[0]}: ...)"
+        )
+    return family
+
+
+_BOUNDS = {"weight_var": (0.0, np.inf), "bias_var": (0.0, np.inf), "anticorrelation": (-np.inf, 1.0)}
+
+
+def _checked_axes(family: Family, given) -> dict[str, np.ndarray]:
+    if family.activation is not None and "weight_var" not in given:
         raise TypeError("weight_var is missing: give an array of values, or a number")
-    bounds = {"weight_var": (0.0, np.inf), "bias_var": (0.0, np.inf), "anticorrelation": (-np.inf, 1.0)}
     axes = {}
-    for name, value in given.items():
-        value = 0.0 if value is None else value
-        low, high = bounds[name]
-        checked = np.asarray(validation.real(name, value, low=low, high=high), np.float64)
+    for name in family.names:
+        low, high = _BOUNDS.get(name, (-np.inf, np.inf))
+        checked = np.asarray(validation.real(name, given.get(name, 0.0), low=low, high=high), np.float64)
         if checked.ndim > 1:
             raise ValueError(f"{name} must be a number or a 1-d array, got shape {checked.shape}")
         axes[name] = checked
     varying = [name for name, value in axes.items() if value.ndim == 1]
     if len(varying) != 2:
         raise ValueError(
-            f"two of {', '.join(PARAMETERS)} must be 1-d arrays and the third a number; "
+            f"two of {', '.join(family.names)} must be 1-d arrays and the third a number; "
             f"arrays were given for {', '.join(varying) or 'none'}"
         )
     return axes

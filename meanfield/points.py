@@ -1,4 +1,4 @@
-"""Fixed points of many priors at once: one solver for each kind of activation, fed in chunks.
+"""Fixed points of many layers at once: one solver for each kind of moments, fed in chunks.
 
 A chunk's result depends on its own values and shape alone, so that it does not matter who computes it.
 """
@@ -16,24 +16,18 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
+from meanfield import validation
 from meanfield.activations import as_activation
-from meanfield.dual import (
-    Dual,
-    QuadratureDual,
-    dual_of,
-    is_tabulable,
-    panel_of,
-    tables_of,
-)
-from meanfield.fixedpoint import FixedPoint, at_limit, shared_scan, solve
-from meanfield.layers import DenseLayer
-from meanfield.priors import AsymmetricPrior, NormalPrior
+from meanfield.broadcasting import pointwise
+from meanfield.dual import is_table, panel_of, tables_of
+from meanfield.families import PARAMETERS, Family, dense_family
+from meanfield.fixedpoint import FixedPoint, at_limit, solve
+from meanfield.layers import Layer
+from meanfield.priors import AsymmetricPrior
 from meanfield.regular_points import regular_point, regular_variance
 from meanfield.special_weights import as_special_weight
 from meanfield.status import Status
-from meanfield.variance import growth_scan
 
-PARAMETERS = ("weight_var", "bias_var", "anticorrelation")
 FIELDS = tuple(f.name for f in dataclasses.fields(FixedPoint))
 INTEGERS = ("status", "phase")
 _FEWEST_FOR_TABLE = 400  # building a table costs about as much as a few hundred points by quadrature
@@ -46,16 +40,18 @@ Values = dict[str, np.ndarray]
 def solve_points(
     activation, columns: dict[str, np.ndarray], *, q0=1.0, c0=0.0, special_weight=None
 ) -> Values:
-    """The fields of ``FixedPoint`` at n priors, NumPy arrays of shape (n,).
+    """The fields of ``FixedPoint`` at n points, NumPy arrays of shape (n,).
 
-    columns: "weight_var", "bias_var", "anticorrelation", valid arrays of shape (n,). Computes in float64
-    whatever JAX's default is. The result is a function of these arguments to the bit: what was solved
-    before in this process changes nothing.
+    activation: one, or a ``Family``. columns: the parameters' values, by name, valid arrays of shape (n,).
+    Computes in float64 whatever JAX's default is. The result is a function of these arguments to the bit:
+    what was solved before in this process changes nothing.
     """
-    values = [np.asarray(columns[name], np.float64) for name in PARAMETERS]
+    family = activation if isinstance(activation, Family) else dense_family(as_activation(activation))
+    values = [np.asarray(columns[name], np.float64) for name in family.names]
     size = len(values[0])
     with jax.enable_x64(True):
-        solver = point_solver(as_activation(activation), special_weight, float(q0), float(c0), size)
+        first = [v[:1] for v in values]
+        solver = point_solver(family, special_weight, float(q0), float(c0), size, first)
         return solve_in_chunks(solver, size, lambda start, stop: [v[start:stop] for v in values])
 
 
@@ -111,14 +107,26 @@ def chunk_size(size: int, most: int) -> int:
     return min(most, 1 << (size - 1).bit_length())
 
 
-def point_solver(activation, special_weight, q0: float, c0: float, size: int) -> "PointSolver":
-    """The solver for ``size`` points of one activation (and special weight, if any)."""
+def point_solver(
+    family: Family, special_weight, q0: float, c0: float, size: int, first: Columns
+) -> "PointSolver":
+    """The solver for ``size`` layers of a family (with special weight, if any); ``first`` is one of them."""
     if special_weight is not None:
-        return AsymmetricSolver(activation, as_special_weight(special_weight), q0, c0)
-    dual = dual_of(activation)
-    if is_tabulable(dual) and size >= _FEWEST_FOR_TABLE:
-        return TabulatedSolver(activation, dual, q0, c0)
-    return DirectSolver(activation, dual, q0, c0)
+        return AsymmetricSolver(family.activation, as_special_weight(special_weight), q0, c0)
+    example = family.layers(first)
+    if size >= _FEWEST_FOR_TABLE and is_worth_a_table(example):
+        return TabulatedSolver(family, example, q0, c0)
+    return DirectSolver(family, example, q0, c0)
+
+
+def is_worth_a_table(layer: Layer) -> bool:
+    """Whether many points of layers of this kind are solved faster by tables: decided here alone."""
+    moments = layer.moments()
+    if not moments or not all(dual.is_tabulable for _, dual in moments):
+        return False
+    # A table belongs to one value of the activation's parameters.
+    known = all(np.ndim(p) == 0 and not validation.is_traced(p) for a, _ in moments for p in a.params)
+    return known and not layer.traced
 
 
 def _padded(values: np.ndarray, size: int) -> np.ndarray:
@@ -143,67 +151,57 @@ class PointSolver(ABC):
 
 
 class DirectSolver(PointSolver):
-    """By the dual itself: a closed form, or a quadrature for few points."""
+    """By the moments' own source: a closed form, or a quadrature for few points."""
 
-    def __init__(self, activation, dual: Dual, q0: float, c0: float):
-        self.most = 1 << 8 if isinstance(dual, QuadratureDual) else 1 << 17
-        layer = DenseLayer(activation, NormalPrior(1.0), dual)
-        self._job = _Job(_solve, (activation, dual, shared_scan(layer, jnp.float64)), q0, c0)
+    def __init__(self, family: Family, example: Layer, q0: float, c0: float):
+        self.most = example.points_at_once or 1 << 17
+        self._family, self._start = family, (q0, c0)
 
     def solve(self, columns, device=None):
-        return _fields(self._job(device, *columns))
+        return self.solve_layers(self._family.layers(columns), device)
+
+    def solve_layers(self, layer: Layer, device=None) -> Values:
+        return _fields(_run(device, solve, layer, *self._start))
 
 
 class TabulatedSolver(PointSolver):
     """By tables: regular points in bulk, unbounded and vanishing ones by their limit, others one by one."""
 
-    def __init__(self, activation, dual: Dual, q0: float, c0: float):
+    def __init__(self, family: Family, example: Layer, q0: float, c0: float):
         self.most = 1 << 14 if jax.default_backend() == "cpu" else 1 << 20
-        self._activation, self._source, self._start = activation, dual, (q0, c0)
-        self._tables = tables_of(dual, activation)
+        self._family, self._start = family, (q0, c0)
+        self._exact = DirectSolver(family, example, q0, c0)
+        self._tables = [tables_of(dual, activation) for activation, dual in example.moments()]
         self._lock = threading.Lock()
-        table = self._tables.dual()
-        self._scan = growth_scan(DenseLayer(activation, NormalPrior(1.0), table))
-        self._variances = _Job(_regular_variances, (activation, table, self._scan), q0)
-        self._ready: dict[str, _Job] = {}
+        self._lines = _OnDevices([table.lines_alone() for table in self._tables])
+        self._ready: _OnDevices | None = None
 
     def solve(self, columns, device=None):
-        q, status, sure, panels = jax.device_get(self._variances(device, *columns))
+        q0, c0 = self._start
+        plain = self._family.layers(columns)
+        lines = plain.with_moments(self._lines.on(device))
+        q, status, sure, panels = jax.device_get(_run(device, _regular_variance, lines, q0))
         finite = status == Status.CONVERGED
-        ready = self._with_panels(panels[finite])
-        point, solved = ready["regular"](device, *columns, q)
-        values = _fields(point)
-        self._fill(values, sure & ~finite, ready["limits"], device, [*columns, status])
-        others = np.where(finite, ~(sure & np.asarray(solved)), ~sure)
-        self._fill(values, others, ready["others"], device, columns)
+        layer = plain.with_moments(self._with_panels([p[finite] for p in panels]).on(device))
+        if layer.has_section:
+            point, solved = _run(device, regular_point, layer, q, c0)
+            values, sure = _fields(point), sure & np.where(finite, solved, True)
+        else:
+            values, sure = _blank(q.size), np.zeros(q.shape, bool)
+        _fill(values, sure & ~finite, lambda some, s: _run(device, at_limit, some, s, c0), layer, status)
+        others = ~sure
+        _fill(values, others, lambda some: _run(device, solve, some, q0, c0), layer)
         poor = values["status"] == Status.INACCURATE
-        if poor.any():
-            exact = DirectSolver(self._activation, self._source, *self._start)
-            self._fill(values, poor, exact._job, device, columns, (exact.most,))
+        _fill(values, poor, lambda some: _run(device, solve, some, q0, c0), plain, shapes=(self._exact.most,))
         return values
 
-    def _with_panels(self, panels) -> "dict[str, _Job]":
-        """What solves points with a table that has these panels."""
+    def _with_panels(self, panels) -> "_OnDevices":
+        """The tables with what they need for these panels of each."""
         with self._lock:
-            if self._tables.build(np.unique(panels)) or not self._ready:
-                shared = self._activation, self._tables.dual()
-                q0, c0 = self._start
-                self._ready = {
-                    "regular": _Job(_regular_points, shared, c0),
-                    "limits": _Job(_limits, shared, c0),
-                    "others": _Job(_solve, (*shared, self._scan), q0, c0),
-                }
+            built = [table.build(np.unique(p)) for table, p in zip(self._tables, panels, strict=True)]
+            if any(built) or self._ready is None:
+                self._ready = _OnDevices([table.dual() for table in self._tables])
             return self._ready
-
-    @staticmethod
-    def _fill(values: Values, where, job: "_Job", device, columns: Columns, shapes=_FEW) -> None:
-        """Solve some points of a chunk in batches of few distinct shapes."""
-        (index,) = np.nonzero(where)
-        while index.size:
-            shape = next((n for n in shapes if n >= index.size), shapes[-1])
-            some, index = index[:shape], index[shape:]
-            solved = job(device, *(_padded(c[some], shape) for c in columns))
-            _store(values, some, _fields(solved), len(some))
 
 
 class AsymmetricSolver(PointSolver):
@@ -237,53 +235,51 @@ def _fields(point: FixedPoint) -> Values:
     return {name: np.array(getattr(point, name)) for name in FIELDS}
 
 
-# --- compiled functions ----------------------------------------------------------------
+class _OnDevices:
+    """What all chunks share, brought to every device once."""
+
+    def __init__(self, shared):
+        self._copies = {None: shared}
+
+    def on(self, device):
+        if device not in self._copies:
+            self._copies[device] = jax.device_put(self._copies[None], device)
+        return iter(self._copies[device])
 
 
-class _Job:
-    """``function(shared, columns, start)`` on any device, to which what is shared is brought once."""
-
-    def __init__(self, function: Callable, shared, *start: float):
-        self._function, self._start = function, start
-        self._shared = {None: shared}
-
-    def __call__(self, device, *columns):
-        if device not in self._shared:
-            self._shared[device] = jax.device_put(self._shared[None], device)
-        columns = columns if device is None else jax.device_put(columns, device)
-        return self._function(self._shared[device], columns, self._start)
+# --- the jobs ------------------------------------------------------------------------
 
 
-def _over_priors(at, columns, start):
-    """Map ``at(prior, *more columns, *start)`` over the columns."""
-    start = [jnp.asarray(x, columns[0].dtype) for x in start]
-    return jax.vmap(lambda w, b, k, *more: at(NormalPrior(w, b, k), *more, *start))(*columns)
+def _run(device, fn: Callable, layer: Layer, *arrays):
+    """``fn`` of every layer of a chunk, on a device or the default one."""
+    if device is not None:
+        layer, arrays = jax.device_put((layer, arrays), device)
+    return pointwise(fn, layer, *arrays, at_once=_WHOLE_CHUNK if layer.is_tabulated else None)
 
 
-@jax.jit
-def _solve(shared, columns, start) -> FixedPoint:
-    activation, dual, scan = shared
-    return _over_priors(lambda p, *s: solve(DenseLayer(activation, p, dual), scan, *s), columns, start)
+_WHOLE_CHUNK = 1 << 30
 
 
-@jax.jit
-def _regular_variances(shared, columns, start):
-    activation, dual, scan = shared
-
-    def at(prior, q0):
-        q, status, sure = regular_variance(DenseLayer(activation, prior, dual), scan, q0)
-        return q, status.astype(jnp.int8), sure, panel_of(q)
-
-    return _over_priors(at, columns, start)
+def _blank(size: int) -> Values:
+    return {name: np.empty(size, np.int32 if name in INTEGERS else float) for name in FIELDS}
 
 
-@jax.jit
-def _regular_points(shared, columns, start) -> tuple[FixedPoint, jax.Array]:
-    activation, dual = shared
-    return _over_priors(lambda p, *s: regular_point(DenseLayer(activation, p, dual), *s), columns, start)
+def _regular_variance(layer, q0):
+    q, status, sure = regular_variance(layer, q0)
+    return q, status.astype(jnp.int8), sure, [panel_of(x) for x in layer.variances_met(q)]
 
 
-@jax.jit
-def _limits(shared, columns, start) -> FixedPoint:
-    activation, dual = shared
-    return _over_priors(lambda p, *s: at_limit(DenseLayer(activation, p, dual), *s), columns, start)
+def _fill(values: Values, where, job: Callable, layer: Layer, *columns, shapes=_FEW) -> None:
+    """Solve some points of a chunk in batches of few distinct shapes."""
+    (index,) = np.nonzero(where)
+    while index.size:
+        shape = next((n for n in shapes if n >= index.size), shapes[-1])
+        some, index = index[:shape], index[shape:]
+        place = np.pad(some, (0, shape - some.size), mode="edge")
+        _store(values, some, _fields(job(*_at(place, layer, *columns))), len(some))
+
+
+def _at(index, *trees):
+    """The chosen points of trees whose leaves are numbers, columns and tables."""
+    one = lambda x: x if is_table(x) or np.ndim(x) == 0 else np.asarray(x)[index]  # noqa: E731
+    return jax.tree.map(one, trees, is_leaf=is_table)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from meanfield import validation
+from meanfield.pytrees import replaced
 from meanfield.special_weights import Beta, as_special_weight
 
 RAI_WEIGHT = Beta(2.0, 1.0)
@@ -21,6 +22,8 @@ class _Prior:
     weight_var: Any
     bias_var: Any
     parameters: ClassVar[tuple[str, ...]]
+    is_gaussian: ClassVar[bool] = True
+    """Whether pre-activations are Gaussian at infinite width."""
 
     @property
     def anticorrelation(self) -> Any:
@@ -37,6 +40,10 @@ class _Prior:
         """Parameters at which every solver converges, to stand in for invalid ones."""
         safe = {"weight_var": 0.5, "bias_var": 0.5, "anticorrelation": 0.0}
         return jax.tree.unflatten(jax.tree.structure(self), [safe[name] for name in self.parameters])
+
+    def without_bias(self):
+        """The same weights without bias."""
+        return replaced(self, bias_var=jnp.zeros_like(jnp.asarray(self.bias_var)))
 
     def propagate_moments(self, variance, mean_product):
         """Covariance of the Gaussian part of the next layer's pre-activations.
@@ -189,6 +196,7 @@ class AsymmetricPrior(_CorrelatedRows):
     """
 
     special_weight: Any = RAI_WEIGHT
+    is_gaussian: ClassVar[bool] = False
 
     def __post_init__(self):
         super().__post_init__()
@@ -238,6 +246,26 @@ class AsymmetricPrior(_CorrelatedRows):
             return kernel.at[place, jnp.arange(shape[-1])].set(special).reshape(shape)
 
         return _initializer(draw, self)
+
+
+def is_prior(value) -> bool:
+    """Whether a value is a weight prior of any kind."""
+    return isinstance(value, _Prior)
+
+
+def gaussian_prior(prior):
+    """The prior, if pre-activations under it are Gaussian. Raises TypeError."""
+    if not is_prior(prior):
+        raise TypeError(
+            f"prior must be a meanfield.NormalPrior, OrthogonalPrior or AsymmetricPrior, got {prior!r}"
+        )
+    if not prior.is_gaussian:
+        raise TypeError(
+            "prior must be a meanfield.NormalPrior or OrthogonalPrior here: this needs Gaussian "
+            "pre-activations, and those of an AsymmetricPrior are not; use density_evolution, "
+            "population_dynamics, propagate, fixed_point or phase_diagram"
+        )
+    return prior
 
 
 def _initializer(draw, prior):

@@ -18,6 +18,7 @@ def register_dataclass(cls: T) -> T:
     their own are compared by class.
 
     A field with ``metadata={"static": True}`` is part of the structure, all others are children.
+    Inside a transformation the leaves can be anything, so that a class is rebuilt without its checks.
     """
     fields = [f for f in dataclasses.fields(cls) if f.init]
     static = tuple(f.name for f in fields if f.metadata.get("static"))
@@ -31,7 +32,20 @@ def register_dataclass(cls: T) -> T:
         return tuple((GetAttrKey(n), child) for n, child in zip(dynamic, children, strict=True)), structure
 
     def unflatten(structure, children):
-        return cls(**dict(zip(dynamic, children, strict=True)), **dict(zip(static, structure, strict=True)))
+        return rebuilt(cls, **dict(zip((*dynamic, *static), (*children, *structure), strict=True)))
 
     jax.tree_util.register_pytree_with_keys(cls, flatten_with_keys, unflatten, flatten)
     return cls
+
+
+def rebuilt(cls, **fields):
+    """An instance with these fields, whatever its constructor would say of them."""
+    value = object.__new__(cls)
+    for name, field in fields.items():
+        object.__setattr__(value, name, field)
+    return value
+
+
+def replaced(value, **fields):
+    """A copy with some fields replaced, whatever its constructor would say of them."""
+    return rebuilt(type(value), **(vars(value) | fields))

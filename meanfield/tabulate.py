@@ -13,10 +13,7 @@ from meanfield.activations import as_activation
 from meanfield.dual import dual_of, is_tabulable, panel_of, tables_of
 from meanfield.dual.tables import DualTables, chord_series, cut_lines, cut_panel, line_series
 from meanfield.dual.tabulated_activation import TabulatedActivation, plain_activation, rebuilt, static_fields
-from meanfield.layers import DenseLayer
-from meanfield.priors import NormalPrior
 from meanfield.pytrees import register_dataclass
-from meanfield.variance import growth_scan
 
 
 def tabulate(activation, *, q=(1e-4, 1e2), tolerance=1e-12, cache=None) -> TabulatedActivation:
@@ -58,11 +55,10 @@ def tabulate(activation, *, q=(1e-4, 1e2), tolerance=1e-12, cache=None) -> Tabul
                 f"{high:g}, above the tolerance {tolerance:g}; declare its kinks, or choose another range"
             )
         dual = tables.dual(panels)
-        scan = jax.device_get(growth_scan(DenseLayer(activation, NormalPrior(1.0), dual)))
         table = jax.device_get(dual)
         slopes = tuple(_slopes(activation, i, tables, panels, table) for i in range(len(activation.params)))
     built_for = tuple(float(p) for p in activation.params)
-    return rebuilt((static_fields(activation), built_for), (activation.params, table, slopes, scan))
+    return rebuilt((static_fields(activation), built_for), (activation.params, table, slopes))
 
 
 def _pair(q):

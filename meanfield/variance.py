@@ -9,12 +9,12 @@ is the fixed point refined, inside its bracket.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from meanfield.dual import LinearPieces
 from meanfield.pytrees import register_dataclass
 from meanfield.status import Status
 
@@ -32,67 +32,33 @@ def _log_grid(dtype) -> np.ndarray:
 @register_dataclass
 @dataclass(frozen=True, eq=False)
 class GrowthScan:
-    """mean^2 and variance of the activation, and d/dq of both, at exp(log_q): shape (nodes,).
+    """What the growth at many variances is made of; the first axis of all arrays counts these.
 
-    error: relative, of these moments.
+    log_q: the nodes. rows: ``growth_rows`` of the layer there. error: relative, of the moments.
     """
 
     log_q: jax.Array
-    mean_square: jax.Array
-    variance: jax.Array
-    mean_square_slope: jax.Array
-    variance_slope: jax.Array
+    rows: Any
     error: jax.Array
 
     @classmethod
     def of(cls, layer, dtype) -> "GrowthScan":
         log_q = jnp.asarray(_log_grid(dtype), dtype)
+        q = jnp.exp(log_q)
+        layer = jax.lax.stop_gradient(layer)
+        return cls(log_q, layer.growth_rows(q), _cautious(jax.vmap(layer.growth_error)(q)))
 
-        def moments(x):
-            q = jnp.exp(x)
-            return layer.dual.mean(q) ** 2, layer.dual.variance(q)
-
-        with_slopes = jax.vmap(lambda x: jax.jvp(moments, (x,), (jnp.ones_like(x),)))
-        values, slopes = with_slopes(log_q)
-        error = jax.vmap(lambda x: layer.dual.line_error(jnp.exp(x)))(log_q)
-        return cls(log_q, *values, *slopes, _cautious(jnp.where(values[1] == 0, 0.0, error)))
-
-    def linear_form(self):
-        """What the growth Q/q - 1 and its slope are linear in, shape (nodes, 6).
-
-        Variance and mean^2 over q, 1/q, the slopes of the first two in log q, and the distance to
-        the node before.
-        """
-        inverse = jnp.exp(-self.log_q)
-        variance, mean_square = self.variance * inverse, self.mean_square * inverse
-        slopes = self.variance_slope * inverse - variance, self.mean_square_slope * inverse - mean_square
-        width = jnp.diff(self.log_q, prepend=self.log_q[0])
-        return jnp.stack([variance, mean_square, inverse, *slopes, width], axis=1)
-
-    def is_increasing(self, prior):
-        """Whether Q increases from node to node, which the anticorrelation alone decides."""
-        rise, mean_rise = (jnp.diff(x) + 1e-11 * x[1:] for x in (self.variance, self.mean_square))
-        ratio = -rise / jnp.where(mean_rise == 0, 1.0, mean_rise)
-        least = jnp.max(
-            jnp.where(mean_rise > 0, ratio, jnp.where((mean_rise == 0) & (rise < 0), jnp.inf, -jnp.inf))
-        )
-        most = jnp.min(jnp.where(mean_rise < 0, ratio, jnp.inf))
-        share = 1 - prior.anticorrelation
-        return (share >= least) & (share <= most)
-
-    def growth(self, prior):
+    def growth(self, layer):
         """log Q(q)/q at the nodes, its slope in log q, and its noise: a smaller one tells nothing."""
-        value = prior.propagate_moments(self.variance, self.mean_square)
-        slope = prior.propagate_moments(self.variance_slope, self.mean_square_slope) - prior.bias_var
-        safe = jnp.where(value > 0, value, 1.0)
-        growth = jnp.where(
-            value > 0, jnp.log(safe) - self.log_q, jnp.where(jnp.isnan(value), jnp.inf, -jnp.inf)
-        )
-        share = jnp.where(value > prior.bias_var, 1 - prior.bias_var / safe, 0.0)
-        noise = jnp.where(share > 0, self.error * share, 0.0)
+        value, slope = layer.growth_from(self.rows)
+        ratio = value + 1
+        safe = jnp.where(ratio > 0, ratio, 1.0)
+        growth = jnp.where(ratio > 0, jnp.log1p(jnp.where(ratio > 0, value, 0.0)), -jnp.inf)
+        growth = jnp.where(jnp.isnan(value), jnp.inf, growth)
         kind = jnp.finfo(growth.dtype)
-        noise = jnp.maximum(noise, 32 * kind.eps + 256 * kind.tiny / safe)  # underflow takes its share
-        return growth, jnp.where(value > 0, slope / safe, 0.0) - 1.0, noise
+        underflow = 256 * kind.tiny / (safe * jnp.exp(self.log_q))
+        noise = jnp.maximum(self.error, 32 * kind.eps + underflow)
+        return growth, jnp.where(ratio > 0, slope / safe, 0.0), noise
 
 
 _CAUTION = 8  # an estimated error may be too small by chance
@@ -102,12 +68,6 @@ def _cautious(error):
     """An estimate of the error that holds: the worst of each node and its neighbours, with a margin."""
     beside = jnp.pad(jnp.nan_to_num(error, nan=jnp.inf), 1, mode="edge")
     return _CAUTION * jnp.maximum(jnp.maximum(beside[:-2], beside[2:]), beside[1:-1])
-
-
-@jax.jit
-def growth_scan(layer) -> GrowthScan:
-    """``GrowthScan.of`` a layer, compiled, in float64 or what JAX has."""
-    return GrowthScan.of(layer, float)
 
 
 def _refined(x, growth, slope, noise):
@@ -163,31 +123,31 @@ def _signs(growth, noise, far):
     return sign.at[-1].set(last).astype(jnp.int8)
 
 
-def variance_fixed_point(layer, scan, q0):
+def variance_fixed_point(layer, q0):
     """(q*, status) reached from q0. Scalars; q* is finite and safe to use at every status.
 
     Derivatives of q* with respect to the layer follow from the implicit function
     theorem; where there is no finite fixed point they are zero.
     """
-    if isinstance(layer.dual, LinearPieces):
-        return _affine_fixed_point(layer, q0)
+    affine = layer.affine()
+    if affine is not None:
+        return _affine_fixed_point(*affine, q0)
     frozen_layer, start = jax.lax.stop_gradient((layer, q0))
-    low, high, status, swinging = _bracket(frozen_layer, jax.lax.stop_gradient(scan), start)
+    low, high, status, swinging = _bracket(frozen_layer, GrowthScan.of(frozen_layer, start.dtype), start)
     found = status == Status.CONVERGED
     q = _refine(layer, low, high, found)
     status = jnp.where(found, _judge(layer, q), status)
     status = jnp.where(swinging & (status == Status.CONVERGED), Status.MAX_STEPS, status)
     # Silence without bias stays silent, whatever louder signals do.
-    silent = (q0 == 0) & (layer.prior.propagate_moments(0.0, layer.activation(jnp.zeros_like(q0)) ** 2) == 0)
+    silent = (q0 == 0) & (layer.variance_from_silence() == 0)
     status = jnp.where(silent, Status.VANISHING, status)
     return jnp.where(status == Status.MARGINAL, q0, q), status
 
 
-def _affine_fixed_point(layer, q0):
-    """Q(q) = g q + sigma_b^2 for the ReLU family (THEORY section 7)."""
+def _affine_fixed_point(growth, bias, q0):
+    """Q(q) = g q + sigma_b^2, as for the ReLU family (THEORY section 7)."""
     one = jnp.ones_like(q0)
-    bias = layer.prior.bias_var + 0 * one
-    growth = layer.variance_map(one) - bias
+    bias = bias + 0 * one
     eps = 4 * jnp.finfo(one.dtype).eps
     bounded = growth < 1 - eps
     level = jnp.abs(growth - 1) <= eps
@@ -205,11 +165,12 @@ def _affine_fixed_point(layer, q0):
 def _bracket(layer, scan, q0):
     """(low, high, status, swinging): log q on both sides of the fixed point that q0 is
     attracted by; swinging if the orbit from q0 goes round it instead."""
-    x, growth, noise = _refined(scan.log_q, *scan.growth(layer.prior))
+    x, growth, noise = _refined(scan.log_q, *scan.growth(layer))
     sign = _signs(growth, noise, layer.limit(False).growth)
     size = x.size
     index = jnp.arange(size, dtype=jnp.int32)
-    drops = jnp.concatenate([jnp.zeros(1, bool), jnp.diff(growth + x) < -noise[1:]])
+    rounding = 4 * jnp.finfo(x.dtype).eps * jnp.abs(x)
+    drops = jnp.concatenate([jnp.zeros(1, bool), jnp.diff(growth + x) < -(noise + rounding)[1:]])
     log_map = lambda y: jnp.log(layer.variance_map(jnp.exp(y)))  # noqa: E731
 
     def next_at(mask, i):
@@ -328,10 +289,11 @@ def _judge(layer, q):
     return jnp.where(solved, status, Status.MAX_STEPS)
 
 
-def variance_fixed_points(layer, scan, most):
+def variance_fixed_points(layer, most):
     """(q, status), shape (most,): every positive fixed point in ascending order, then NaN."""
-    frozen_layer, scan = jax.lax.stop_gradient((layer, scan))
-    x, growth, noise = _refined(scan.log_q, *scan.growth(frozen_layer.prior))
+    frozen_layer = jax.lax.stop_gradient(layer)
+    scan = GrowthScan.of(frozen_layer, layer.dtype())
+    x, growth, noise = _refined(scan.log_q, *scan.growth(frozen_layer))
     sign = _signs(growth, noise, frozen_layer.limit(False).growth)
     index = jnp.arange(sign.size, dtype=jnp.int32)
     last = jax.lax.cummax(jnp.where(sign != 0, index, -1))[:-1]  # the node before that tells anything

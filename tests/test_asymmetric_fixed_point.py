@@ -129,7 +129,7 @@ def gaussian_only(prior):
         "q_map": lambda: mf.q_map("relu", prior, 1.0),
         "c_map": lambda: mf.c_map("relu", prior, c=0.5, q=1.0),
         "fixed_points": lambda: mf.fixed_points("relu", prior),
-        "DenseLayer": lambda: mf.DenseLayer.of("relu", prior),
+        "Dense": lambda: mf.Dense("relu", prior),
     }
 
 

@@ -155,9 +155,7 @@ def test_an_unknown_name_in_the_package_is_an_attribute_error():
 
 
 def test_a_layer_takes_no_second_prior():
-    from meanfield.layers import DenseLayer
-
-    layer = DenseLayer.of("relu", PRIOR)
+    layer = mf.Dense("relu", PRIOR)
     with pytest.raises(TypeError, match="prior"):
         mf.fixed_point(layer, PRIOR)
 

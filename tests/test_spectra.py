@@ -9,7 +9,6 @@ from problems import gaussian_mean
 from scipy import integrate, special
 
 import meanfield as mf
-from meanfield.layers import DenseLayer
 from meanfield.spectra.contour import BentLaw
 from meanfield.spectra.slopes import SlopeLaw, silent_points, slope
 
@@ -211,7 +210,7 @@ def test_the_two_parts_of_a_spectrum_hold_what_they_must(x64):
 @pytest.mark.parametrize("q", [0.1, 4.0])
 @pytest.mark.parametrize("activation", ["tanh", "elu", "gelu"])
 def test_the_bent_line_gives_the_integrals_of_the_straight_one_near_its_poles(x64, activation, q):
-    layer = DenseLayer.of(activation, NORMAL(1.0))
+    layer = mf.Dense(activation, NORMAL(1.0))
     q = jnp.asarray(q)
     law = SlopeLaw.of(layer, q)
     bent = BentLaw.of(layer, law, q, 24)
@@ -427,7 +426,7 @@ def test_slopes_that_saturate_keep_their_digits(x64, activation):
         ),
     }[activation]
     places = np.array([-9.0, -2.5, -0.3, 0.0, 0.7, 4.0, 30.0])
-    found = slope(DenseLayer.of(activation, NORMAL(1.0)).activation, jnp.asarray(places))
+    found = slope(mf.Dense(activation, NORMAL(1.0)).activation, jnp.asarray(places))
     with mpmath.workdps(60):
         expected = [float(mpmath.diff(function, mpmath.mpf(x))) for x in places]
     np.testing.assert_allclose(found, expected, rtol=1e-12)

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 
 from meanfield import validation
 from meanfield.activation import Activation
+from meanfield.asymptotes import Asymptote, asymptote_at_infinity, asymptote_at_zero
 from meanfield.broadcasting import pointwise
 from meanfield.density.evolution import STEP, noise_after
 from meanfield.density.families import (
@@ -24,9 +25,8 @@ from meanfield.density.grid import kernel_of
 from meanfield.density.layer import AsymmetricLayer
 from meanfield.density.pairs import settled_pair
 from meanfield.density.stationary import growth_rate
-from meanfield.dual import LinearPieces, dual_of
+from meanfield.dual import dual_of
 from meanfield.fixedpoint import FixedPoint, masked, phase_of
-from meanfield.layers import Pieces, pieces_at_infinity, pieces_at_zero
 from meanfield.pytrees import register_dataclass
 from meanfield.status import Phase, Status
 
@@ -114,8 +114,8 @@ class Families:
     settled: Family
     shrinking: Family
     growing: Family
-    zero: Pieces
-    infinity: Pieces
+    zero: Asymptote
+    infinity: Asymptote
 
 
 def families_of(layer: AsymmetricLayer) -> Families:
@@ -132,16 +132,16 @@ def families_of(layer: AsymmetricLayer) -> Families:
 def _families(kernel, activation, by_noise, of_pieces, by_growth) -> Families:
     dtype = jnp.result_type(float, *activation.params)
     pieces = dual_of(activation)
-    if isinstance(pieces, LinearPieces):
+    if pieces.closed_variance:
         settled = of_pieces(kernel, pieces.left, pieces.right)
     else:
         settled = by_noise(kernel, activation)
-    zero, infinity = pieces_at_zero(activation, dtype), pieces_at_infinity(activation, dtype)
+    zero, infinity = asymptote_at_zero(activation, dtype), asymptote_at_infinity(activation, dtype)
     shrinking, growing = (by_growth(kernel, *_slopes(pieces)) for pieces in (zero, infinity))
     return Families(settled, shrinking, growing, zero, infinity)
 
 
-def _slopes(pieces: Pieces):
+def _slopes(pieces: Asymptote):
     """Slopes on which a family can be built, whatever phi is."""
     usable = pieces.degree == 1
     return jnp.where(usable, pieces.left, 0.0), jnp.where(usable, pieces.right, 1.0)
@@ -221,7 +221,7 @@ def _is_finite(point):
     return (point.status != Status.UNBOUNDED) & (point.status != Status.VANISHING)
 
 
-def _far_pieces(families, point) -> Pieces:
+def _far_pieces(families, point) -> Asymptote:
     up = point.status == Status.UNBOUNDED
     return jax.tree.map(lambda a, b: jnp.where(up, a, b), families.infinity, families.zero)
 

@@ -9,7 +9,7 @@ from meanfield.activations import as_activation
 from meanfield.density.evolution import STEP
 from meanfield.density.grid import kernel_of
 from meanfield.density.stationary import stationary_law
-from meanfield.dual import LinearPieces, dual_of
+from meanfield.dual import dual_of
 from meanfield.special_weights import SpecialWeight
 
 
@@ -22,7 +22,7 @@ def unit_gain_weight_var(activation, anticorrelation, law: SpecialWeight):
     activation = as_activation(activation)
     kappa = validation.real("anticorrelation", anticorrelation, high=1.0)
     pieces = dual_of(activation)
-    if not isinstance(pieces, LinearPieces):
+    if not pieces.closed_variance:
         raise ValueError(
             f"unit gain is defined for piecewise linear activations with one kink at 0, such as relu; "
             f"that of {activation!r} depends on the signal: see meanfield.fixed_point"

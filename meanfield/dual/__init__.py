@@ -1,6 +1,6 @@
 """Gaussian moments of an activation: closed form, quadrature or table, behind one interface."""
 
-from meanfield.dual.base import Dual
+from meanfield.dual.base import Dual, is_table
 from meanfield.dual.cells import panel_of
 from meanfield.dual.choice import QuadratureWarning, dual_of, is_tabulable
 from meanfield.dual.closed_forms import closed_form
@@ -18,6 +18,7 @@ __all__ = [
     "TabulatedDual",
     "closed_form",
     "dual_of",
+    "is_table",
     "is_tabulable",
     "panel_of",
     "tables_of",

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +22,17 @@ class Dual(ABC):
     *chord*: in these forms nothing cancels, whatever the mean of ``phi`` and
     however close ``c`` comes to 1 (THEORY section 2).
     """
+
+    closed_variance: ClassVar[bool] = False
+    """Whether variances grow in proportion, so that fixed points of q are in closed form."""
+    closed_angle: ClassVar[bool] = False
+    """Whether ``angle_at_chord`` inverts the chord in closed form."""
+    is_tabulable: ClassVar[bool] = False
+    """Whether a table serves many points faster."""
+    is_table: ClassVar[bool] = False
+    is_closed_form: ClassVar[bool] = True
+    points_at_once: ClassVar[int | None] = None
+    """How many points to treat together: a quadrature holds all its nodes for each."""
 
     @abstractmethod
     def mean(self, q: Scalar) -> Scalar:
@@ -67,6 +79,14 @@ class Dual(ABC):
         """E phi(u) phi(-u) - m(q)^2: the covariance at c = -1."""
         return self.covariance(q, q, -jnp.ones_like(q))
 
+    def exact(self) -> "Dual":
+        """The source of moments that a table was made from; else the dual itself."""
+        return self
+
+    def is_straight(self) -> Array:
+        """Whether phi is linear."""
+        return jnp.asarray(False)
+
     def error(self, q: Scalar) -> Scalar:
         """Estimated relative error of the moments at ``q``; 0 for closed forms."""
         return jnp.zeros_like(q)
@@ -74,3 +94,8 @@ class Dual(ABC):
     def line_error(self, q: Scalar) -> Scalar:
         """Estimated relative error of the mean and variance alone."""
         return self.error(q)
+
+
+def is_table(value) -> bool:
+    """Whether a value is a table of moments: one thing for all points, whatever its arrays' shapes."""
+    return isinstance(value, Dual) and value.is_table

@@ -31,6 +31,11 @@ def cell_of(q):
     return cell, 2 * (eighths - (cell + first)) - 1
 
 
+def place_in(cell, q):
+    """The position of q in a cell, from -1 to 1 inside it."""
+    return 2 * (_PER_OCTAVE * jnp.log2(q) - (cell + LOWEST * _PER_OCTAVE)) - 1
+
+
 def whole(x):
     """The integer below x, made once.
 

@@ -8,8 +8,7 @@ import numpy as np
 
 from meanfield.activations import FAMILIES, FIXED
 from meanfield.dual.base import Dual
-from meanfield.dual.closed_forms import Cos, Erf, Sin, closed_form
-from meanfield.dual.piecewise_linear import PiecewiseLinear
+from meanfield.dual.closed_forms import closed_form
 from meanfield.dual.quadrature import QuadratureDual
 
 TOLERANCE = 1e-10
@@ -42,7 +41,7 @@ def dual_of(activation) -> Dual:
 
 def is_tabulable(dual: Dual) -> bool:
     """Whether a table serves many points faster than the dual itself: not where c* is in closed form."""
-    return isinstance(dual, QuadratureDual | PiecewiseLinear | Erf | Sin | Cos)
+    return dual.is_tabulable
 
 
 def _refinement(activation) -> int:

@@ -26,6 +26,8 @@ def _ratio(f, x):
 class Erf(Dual):
     """phi = erf (Williams 1997)."""
 
+    is_tabulable = True
+
     def mean(self, q):
         return jnp.zeros_like(q)
 
@@ -56,6 +58,8 @@ class Erf(Dual):
 class Sin(Dual):
     """phi = sin."""
 
+    is_tabulable = True
+
     def mean(self, q):
         return jnp.zeros_like(q)
 
@@ -80,6 +84,8 @@ class Sin(Dual):
 @dataclass(frozen=True, eq=False)
 class Cos(Dual):
     """phi = cos."""
+
+    is_tabulable = True
 
     def mean(self, q):
         return jnp.exp(-q / 2)

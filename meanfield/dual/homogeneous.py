@@ -72,6 +72,12 @@ class LinearPieces(Dual):
     left: jax.Array | float
     right: jax.Array | float
 
+    closed_variance = True
+    closed_angle = True
+
+    def is_straight(self):
+        return jnp.asarray(self.left == self.right)
+
     @property
     def _power(self):
         return (self.left**2 + self.right**2) / 2

@@ -33,6 +33,8 @@ class PiecewiseLinear(Dual):
     kinks: tuple[float, ...] = field(metadata={"static": True})
     slopes: tuple[float, ...] = field(metadata={"static": True})
 
+    is_tabulable = True
+
     @property
     def _jumps(self) -> np.ndarray:
         return np.diff(self.slopes)

@@ -82,6 +82,10 @@ class QuadratureDual(Dual):
     activation: Activation
     refinement: float = dataclasses.field(default=1, metadata={"static": True})
 
+    is_tabulable = True
+    is_closed_form = False
+    points_at_once = 256
+
     def _counts(self, dtype, more: float = 1) -> tuple[int, int]:
         near, far = (40, 28) if jnp.finfo(dtype).bits >= 64 else (20, 14)
         factor = self.refinement * more

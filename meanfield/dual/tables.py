@@ -68,8 +68,8 @@ class DualTables:
     """The tables of one activation, which grow by the panels that are asked for.
 
     lines: Chebyshev coefficients in log q of (mean - phi(0)) / sqrt(q) and variance / q, shape
-    (panels, 2, rows). chords: of the chord, by panel, shape (columns, rows). line_errors, errors: relative, by
-    panel, of mean and variance, and of the chord too.
+    (panels, 2, rows). chords: of the chord, by panel, shape (columns, rows). line_errors, errors:
+    relative, by panel, of mean and variance, and of the chord too.
     """
 
     source: Dual
@@ -109,6 +109,10 @@ class DualTables:
         if self.last is None or self.last[0] != built:
             self.last = built, self._assembled(built)
         return self.last[1]
+
+    def lines_alone(self) -> TabulatedDual:
+        """Mean and variance only: the same shapes whatever else has been tabulated."""
+        return self._assembled(())
 
     def _assembled(self, built: tuple[int, ...]) -> TabulatedDual:
         slots = np.full(PANELS, -1, np.int32)

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 
 from meanfield.dual.base import Dual
-from meanfield.dual.cells import ANGLE_TERMS, CELLS, Q_TERMS, cell_of, horner, stretch_of, whole
-from meanfield.pytrees import register_dataclass
+from meanfield.dual.cells import ANGLE_TERMS, CELLS, Q_TERMS, cell_of, horner, place_in, stretch_of, whole
+from meanfield.pytrees import register_dataclass, replaced
 
 STARTS = 128  # bins of the table of first guesses
 
@@ -37,6 +37,13 @@ class TabulatedDual(Dual):
     line_errors: jax.Array
     errors: jax.Array
 
+    is_tabulable = True
+    is_table = True
+    is_closed_form = False
+
+    def exact(self):
+        return self.source
+
     def line_coefficients(self, cell):
         """Of (mean - phi(0)) / sqrt(q) and variance / q in a cell, in the position from -1 to 1."""
         start = 2 * cell * Q_TERMS
@@ -62,6 +69,18 @@ class TabulatedDual(Dual):
     def reflected_covariance(self, q):
         return self.source.reflected_covariance(q)
 
+    def near(self, q) -> "CellDual":
+        """Mean and variance by the polynomials of the one cell that holds q."""
+        cell, _ = cell_of(q)
+        return CellDual(self.origin, cell, *self.line_coefficients(cell))
+
+    def angle_section(self, q, chord) -> "AngleSection":
+        """The chord at one variance about the angle at which it takes a value."""
+        section = self.section(q)
+        s = jax.lax.stop_gradient(section.start(chord))
+        column = jnp.clip(whole(s), 0, section.columns() - 1)
+        return AngleSection(section, column, section.cell(column), 2 * (s - column) - 1, 0.0, 1.0)
+
     def section(self, q) -> "Section":
         """The table at one variance."""
         cell, place = cell_of(q)
@@ -82,7 +101,62 @@ class TabulatedDual(Dual):
         return _at(self.errors, cell_of(q)[0] // CELLS)
 
     def line_error(self, q):
-        return _at(self.line_errors, cell_of(q)[0] // CELLS)
+        # A few random points do not see the worst of the rounding.
+        return jnp.maximum(_at(self.line_errors, cell_of(q)[0] // CELLS), 128 * jnp.finfo(q.dtype).eps)
+
+
+@register_dataclass
+@dataclass(frozen=True, eq=False)
+class CellDual:
+    """Mean and variance of a ``TabulatedDual`` in one cell of log q: what Newton's method needs."""
+
+    origin: jax.Array
+    cell: jax.Array
+    mean_line: list
+    variance_line: list
+
+    def mean(self, q):
+        return self.origin + jnp.sqrt(q) * horner(self.mean_line, place_in(self.cell, q))[0]
+
+    def variance(self, q):
+        return q * horner(self.variance_line, place_in(self.cell, q))[0]
+
+
+@register_dataclass
+@dataclass(frozen=True, eq=False)
+class AngleSection:
+    """offset + factor chord as a function of the angle, in one cell of it.
+
+    column, coefficients: the cell. start: first guess of the position in it, from -1 to 1.
+    """
+
+    section: "Section"
+    column: jax.Array
+    coefficients: list
+    start: jax.Array
+    offset: jax.Array | float
+    factor: jax.Array | float
+
+    def scaled(self, offset, factor) -> "AngleSection":
+        """offset + factor times this."""
+        return replaced(self, offset=offset + factor * self.offset, factor=factor * self.factor)
+
+    def lowest(self):
+        """Position below which there is no angle in this cell."""
+        return jnp.where(self.column == 0, -1.0, -1.3)  # theta > 0
+
+    def gain_of_place(self, place):
+        """(value, derivative) at a position in the cell."""
+        value, slope = horner(self.coefficients, place)
+        return self.offset + self.factor * value, self.factor * slope
+
+    def angle_of_place(self, place):
+        return self.section.angle((self.column + (place + 1) / 2) / self.section.columns())
+
+    def gain_and_slope(self, theta):
+        """(value, derivative) at an angle."""
+        value, slope = self.section.chord_and_slope(theta, self.column, self.coefficients)
+        return self.offset + self.factor * value, self.factor * slope
 
 
 @register_dataclass

@@ -1,7 +1,6 @@
 """An activation that carries the table of its Gaussian moments."""
 
 import dataclasses
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,13 +16,12 @@ _STATIC = ("fn", "kinks", "scale", "name", "traced")
 class TabulatedActivation(Activation):
     """An activation with the table of its Gaussian moments. ``tabulate`` makes it.
 
-    table: the table. slopes: by parameter, the derivatives of its coefficients. scan: the growth of
-    the variance, laid out. built_for: the parameters' values.
+    table: the table. slopes: by parameter, the derivatives of its coefficients. built_for: the
+    parameters' values.
     """
 
     table: TabulatedDual
     slopes: tuple
-    scan: Any
     built_for: tuple[float, ...]
 
     @property
@@ -51,9 +49,7 @@ class TabulatedActivation(Activation):
                     f"the table of {self.name} was built for {built}, got {p}: tabulate that one"
                 )
             checked.append(jnp.where(jnp.asarray(p, float) == built, p, jnp.nan))
-        return rebuilt(
-            (static_fields(self), self.built_for), (tuple(checked), self.table, self.slopes, self.scan)
-        )
+        return rebuilt((static_fields(self), self.built_for), (tuple(checked), self.table, self.slopes))
 
     @property
     def plain(self) -> Activation:
@@ -102,10 +98,10 @@ def plain_activation(static, params) -> Activation:
 def rebuilt(static, children) -> TabulatedActivation:
     """Without validation: inside a transformation the leaves can be anything."""
     (fn, kinks, scale, name, traced), built_for = static
-    params, table, slopes, scan = children
+    params, table, slopes = children
     activation = TabulatedActivation.__new__(TabulatedActivation)
     fields = dict(fn=fn, kinks=kinks, scale=scale, name=name, traced=traced, built_for=built_for)
-    for field, value in (fields | dict(params=params, table=table, slopes=slopes, scan=scan)).items():
+    for field, value in (fields | dict(params=params, table=table, slopes=slopes)).items():
         object.__setattr__(activation, field, value)
     return activation
 
@@ -113,7 +109,7 @@ def rebuilt(static, children) -> TabulatedActivation:
 jax.tree_util.register_pytree_with_keys(
     TabulatedActivation,
     lambda a: (
-        tuple((GetAttrKey(n), getattr(a, n)) for n in ("params", "table", "slopes", "scan")),
+        tuple((GetAttrKey(n), getattr(a, n)) for n in ("params", "table", "slopes")),
         (static_fields(a), a.built_for),
     ),
     rebuilt,

@@ -15,7 +15,7 @@ from meanfield.density.population import population_dynamics
 from meanfield.empirical.ensembles import Measurement, measure
 from meanfield.files import save_npz
 from meanfield.fixedpoint import FixedPoint, fixed_point
-from meanfield.layers import DenseLayer
+from meanfield.layers import as_dense
 from meanfield.maps import propagate
 from meanfield.orthants import log_orthant_probability
 from meanfield.priors import AsymmetricPrior
@@ -181,8 +181,8 @@ def theory_of(activation, prior, *, depth, q0=1.0, c0=0.5, particles=1 << 20) ->
             pick = lambda source: {k: np.asarray(getattr(source, v)) for k, v in names.items()}  # noqa: E731
             return Theory(pick(known), pick(known.standard_error))
         signal = propagate(activation, prior, q0=q0, c0=c0, depth=depth)
-        layer = DenseLayer.of(activation, prior)
-        slope = jax.jit(jax.vmap(lambda layer, q: layer.transverse_slope(q), (None, 0)))(layer, signal.q[:-1])
+        layer = as_dense(activation, prior)
+        slope = jax.jit(jax.vmap(lambda layer, q: layer.tangent(q), (None, 0)))(layer, signal.q[:-1])
         values = dict(
             q=signal.q,
             one_minus_c=signal.one_minus_c,

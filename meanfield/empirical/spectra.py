@@ -23,7 +23,7 @@ from meanfield.empirical.comparison import Extrapolation, p_value_of
 from meanfield.empirical.ensembles import measure, network, signals
 from meanfield.empirical.limit_laws import LimitLaw
 from meanfield.fixedpoint import fixed_point
-from meanfield.layers import DenseLayer
+from meanfield.layers import as_dense
 from meanfield.priors import AsymmetricPrior, NormalPrior
 from meanfield.progress import progress_bar
 from meanfield.spectra.jacobian import JacobianSpectrum, jacobian_spectrum
@@ -158,7 +158,7 @@ def null_directions(activation, prior, q0) -> int:
     """
     if not (isinstance(prior, NormalPrior) and float(prior.anticorrelation) == 1):
         return 0
-    layer = DenseLayer.of(activation, NormalPrior(1.0))
+    layer = as_dense(activation, NormalPrior(1.0))
     return int(SlopeLaw.of(layer, jnp.asarray(q0, float)).zero == 0)
 
 

@@ -45,6 +45,12 @@ _AXIS_NAMES = {
 }
 
 
+def symbol_of(name: str) -> str:
+    """How formulas write a parameter."""
+    plain = name.replace("_", r"\_")
+    return AXIS_SYMBOLS.get(name, rf"$\mathrm{{{plain}}}$")
+
+
 @dataclass(frozen=True)
 class _Quantity:
     symbol: str
@@ -330,15 +336,13 @@ def _excess_growth(grid: _Grid) -> np.ndarray:
 def _annotate(ax, grid: _Grid, legend: list) -> None:
     diagram = grid.diagram
     for name, centres, axis in zip(diagram.axes, (grid.x, grid.y), (ax.xaxis, ax.yaxis), strict=True):
-        axis.set_label_text(f"{_AXIS_NAMES[name]} {AXIS_SYMBOLS[name]}")
+        axis.set_label_text(f"{_AXIS_NAMES[name]} {AXIS_SYMBOLS[name]}" if name in _AXIS_NAMES else name)
         if centres.size == 1:
             axis.set_ticks(centres)
     (left, *_, right), (bottom, *_, top) = grid.edges
     ax.set(xlim=(left, right), ylim=(bottom, top))
-    fixed, value = diagram.fixed
-    symbol = AXIS_SYMBOLS[fixed].strip("$")
-    names = ", ".join(filter(None, (diagram.activation, diagram.special_weight)))
-    ax.set_title(f"{names}, ${symbol} = {value:g}$")
+    constants = (f"{symbol_of(name)[:-1]} = {value:g}$" for name, value in diagram.constants.items())
+    ax.set_title(", ".join(filter(None, (diagram.activation, diagram.special_weight, *constants))))
     if legend:
         # Below tick labels and axis label, whose height does not grow with the axes.
         below = ScaledTranslation(0, -3.6 * ax.xaxis.label.get_size() / 72, ax.figure.dpi_scale_trans)

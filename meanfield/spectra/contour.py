@@ -24,7 +24,6 @@ import numpy as np
 from jaxtyping import Array, Complex
 from numpy.polynomial import legendre
 
-from meanfield.dual import LinearPieces
 from meanfield.dual.quadrature import _tail
 from meanfield.pytrees import register_dataclass
 from meanfield.spectra.slopes import SlopeLaw, silent_points, slope
@@ -51,7 +50,7 @@ class BentLaw:
     @classmethod
     def of(cls, layer, law: SlopeLaw, q, panels: int) -> "BentLaw":
         """The law at variance q > 0, ``panels`` on each side of a kink, twice as many with zeros of phi'."""
-        if isinstance(layer.dual, LinearPieces):
+        if layer.dual.closed_variance:
             value, weight = law.square, law.weight
         else:
             value, weight = _bent(layer.activation, q, panels, law.least * law.largest)

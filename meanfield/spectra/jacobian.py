@@ -13,8 +13,7 @@ from jaxtyping import Array, Float, Int
 
 from meanfield import validation
 from meanfield.broadcasting import pointwise
-from meanfield.dual import LinearPieces
-from meanfield.layers import DenseLayer
+from meanfield.layers import as_dense
 from meanfield.pytrees import register_dataclass
 from meanfield.spectra.contour import BentLaw
 from meanfield.spectra.marks import marks
@@ -130,7 +129,7 @@ def jacobian_spectrum(activation, prior=None, depth=1, *, points=1000, q0=1.0) -
     grad, in float32 and float64; derivatives at a node take its parameter on the
     curve as given. Raises TypeError or ValueError.
     """
-    layer = DenseLayer.of(activation, prior)
+    layer = as_dense(activation, prior)
     depth = validation.count("depth", depth)
     points = validation.count("points", points, low=64)
     q0 = validation.real("q0", q0, low=0.0)
@@ -287,7 +286,7 @@ def _at_rung(rung):
 
 
 def _kinks_of(layer) -> int:
-    return 1 if isinstance(layer.dual, LinearPieces) else len(layer.activation.kinks)
+    return 1 if layer.dual.closed_variance else len(layer.activation.kinks)
 
 
 def top_atom(product: Product):

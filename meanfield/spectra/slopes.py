@@ -15,12 +15,10 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from meanfield.broadcasting import pointwise
-from meanfield.dual import LinearPieces
 from meanfield.dual.quadrature import _tail, graded_nodes
-from meanfield.fixedpoint import shared_scan
-from meanfield.layers import DenseLayer
+from meanfield.layers import Dense
 from meanfield.priors import NormalPrior
-from meanfield.pytrees import register_dataclass
+from meanfield.pytrees import register_dataclass, replaced
 from meanfield.status import Status
 from meanfield.variance import variance_fixed_point
 
@@ -50,7 +48,7 @@ class SlopeLaw:
     @classmethod
     def of(cls, layer, q) -> "SlopeLaw":
         """The law at variance q > 0. Slopes that round to zero count as zero."""
-        if isinstance(layer.dual, LinearPieces):
+        if layer.dual.closed_variance:
             pieces = jnp.stack([jnp.asarray(x, q.dtype) for x in (layer.dual.left, layer.dual.right)])
             square, weight = pieces**2, jnp.full(2, 0.5, q.dtype)
             unbounded = jnp.asarray(False)
@@ -173,12 +171,12 @@ def _silent_points(activation):
     return tuple(silent) if len(silent) <= _MOST_SILENT else ()
 
 
-def like_gaussian(layer) -> DenseLayer:
+def like_gaussian(layer) -> Dense:
     """The layer whose signals are the same, so that both laws of weights share what is compiled."""
     prior = layer.prior
     leaves = prior.weight_var, prior.bias_var, prior.anticorrelation
     twin = jax.tree.unflatten(jax.tree.structure(NormalPrior(1.0)), leaves)
-    return DenseLayer(layer.activation, twin, layer.dual)
+    return replaced(layer, prior=twin)
 
 
 def stationary_points(layer, q0):
@@ -192,7 +190,7 @@ def stationary_points(layer, q0):
 def _stationary_point(layer, q0):
     valid = layer.is_valid() & jnp.isfinite(q0) & (q0 >= 0)
     layer, q0 = layer.guarded(valid), jnp.where(valid, q0, 1.0)
-    q, status = variance_fixed_point(layer, shared_scan(layer, q0.dtype), q0)
+    q, status = variance_fixed_point(layer, q0)
     ends = {Status.UNBOUNDED: (jnp.inf, 1e20), Status.VANISHING: (0.0, 1e-20)}
     value = at = q
     for code, (end, stand_in) in ends.items():

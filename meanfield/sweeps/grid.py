@@ -9,8 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from meanfield.activation import Activation
-from meanfield.points import PARAMETERS
+from meanfield.families import Family
 
 Block = tuple[slice, ...]
 Place = tuple[int | slice, ...]
@@ -20,15 +19,17 @@ Place = tuple[int | slice, ...]
 class Grid:
     """Axes and fixed values of a sweep.
 
-    family: makes the activation, called with its ``parameters`` by name.
+    family: makes the layers' ``Family``, called with its ``parameters`` by name.
+    columns: the parameters of that family.
     axes: what varies, name to values, shape (n,), slowest first: parameters of the
-        activation, q0 and c0, then parameters of the prior.
+        activation, q0 and c0, then the columns.
     fixed: name to number, all that does not vary.
     chunk: points of a chunk along each axis; the last chunk of an axis may be shorter.
     """
 
-    family: Callable[..., Activation]
+    family: Callable[..., Family]
     parameters: tuple[str, ...]
+    columns: tuple[str, ...]
     axes: dict[str, np.ndarray]
     fixed: dict[str, float]
     chunk: tuple[int, ...]
@@ -55,30 +56,30 @@ class Grid:
         places = zip(self.position(number), self.chunk, self.shape, strict=True)
         return tuple(slice(i * length, min((i + 1) * length, n)) for i, length, n in places)
 
-    def activation(self, values: dict[str, float]) -> Activation:
+    def family_at(self, values: dict[str, float]) -> Family:
         return self.family(**{name: values[name] for name in self.parameters})
 
     def pieces(self, number: int) -> Iterator[tuple[Place, dict[str, float], dict[str, np.ndarray]]]:
-        """What one call of the solver covers: (place in the chunk, numbers, columns of the prior).
+        """What one call of the solver covers: (place in the chunk, numbers, columns).
 
         The columns of every piece of every chunk have one length: at the end of an axis the
         last value repeats. So the solver does the same for a chunk whatever the others are.
         """
         axes = dict(zip(self.axes, self.block(number), strict=True))
         lengths = dict(zip(self.axes, self.chunk, strict=True))
-        outer = [name for name in self.axes if name not in PARAMETERS]
+        outer = [name for name in self.axes if name not in self.columns]
         mesh = np.meshgrid(
-            *(self._padded(name, axes, lengths) for name in PARAMETERS), indexing="ij", copy=False
+            *(self._padded(name, axes, lengths) for name in self.columns), indexing="ij", copy=False
         )
-        columns = {name: column.ravel() for name, column in zip(PARAMETERS, mesh, strict=True)}
-        inner = tuple(slice(None) for name in self.axes if name in PARAMETERS)
+        columns = {name: column.ravel() for name, column in zip(self.columns, mesh, strict=True)}
+        inner = tuple(slice(None) for name in self.axes if name in self.columns)
         for place in itertools.product(*(range(axes[n].stop - axes[n].start) for n in outer)):
             chosen = {n: float(self.axes[n][axes[n].start + i]) for n, i in zip(outer, place, strict=True)}
             yield (*place, *inner), {**self.fixed, **chosen}, columns
 
     def inner_shape(self) -> tuple[int, ...]:
-        """Points of a piece along each axis of the prior."""
-        return tuple(n for name, n in zip(self.axes, self.chunk, strict=True) if name in PARAMETERS)
+        """Points of a piece along each axis of the columns."""
+        return tuple(n for name, n in zip(self.axes, self.chunk, strict=True) if name in self.columns)
 
     def _padded(self, name, axes, lengths) -> np.ndarray:
         if name in self.fixed:

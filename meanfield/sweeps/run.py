@@ -16,7 +16,9 @@ import numpy as np
 from meanfield import __version__, validation
 from meanfield.activation import Activation
 from meanfield.activations import FAMILIES, as_activation
-from meanfield.points import FIELDS, INTEGERS, PARAMETERS, solve_points
+from meanfield.families import PARAMETERS, Family, dense_family, is_layer_function, layer_family
+from meanfield.maps import q_map
+from meanfield.points import FIELDS, INTEGERS, solve_points
 from meanfield.progress import progress_bar
 from meanfield.special_weights import as_special_weight
 from meanfield.status import Phase, Status
@@ -87,9 +89,9 @@ def sweep(
     activation,
     store,
     *,
-    weight_var,
-    bias_var=0.0,
-    anticorrelation=0.0,
+    weight_var=None,
+    bias_var=None,
+    anticorrelation=None,
     q0=1.0,
     c0=0.0,
     special_weight=None,
@@ -101,11 +103,12 @@ def sweep(
     """Fixed points over a grid of any size, written to a Zarr store that xarray opens.
 
     activation: as for ``phase_diagram``; or a family, "leaky_relu", "elu", "celu" or a
-        function that returns an ``Activation``, with its parameters by name.
+        function that returns an ``Activation``, with its parameters by name; or a function that makes a
+        layer from parameters of any name, which are then the ones to give.
     store: path of the store, a directory; the one it lies in must be there.
-    weight_var, bias_var, anticorrelation, q0, c0 and the activation's parameters: numbers
-        or 1-d arrays, at least one of them an array. Arrays are the axes, in the order:
-        the activation's parameters, q0, c0, then the prior's.
+    weight_var, bias_var, anticorrelation, q0, c0 and the activation's or layer's parameters: numbers
+        or 1-d arrays, at least one of them an array. Arrays are the axes, in the order: the activation's
+        parameters, q0, c0, then the prior's or layer's. bias_var and anticorrelation are 0 if left out.
     special_weight: None, or the law of one weight in every row, as for ``phase_diagram``.
     chunk: the most points that are computed, written and kept in memory at a time.
     process, processes: this is which (from 0) of how many that call this for the same
@@ -120,9 +123,14 @@ def sweep(
     Raises TypeError or ValueError for arguments out of range, of the wrong shape, or other
     than those the store was begun with, and OSError where it cannot be written.
     """
-    given = dict(zip(PARAMETERS, (weight_var, bias_var, anticorrelation), strict=True)) | {"q0": q0, "c0": c0}
-    grid = with_chunk(_grid_of(activation, given, parameters), validation.count("chunk", chunk))
+    given = dict(zip(PARAMETERS, (weight_var, bias_var, anticorrelation), strict=True)) | parameters
+    given = {name: value for name, value in given.items() if value is not None}
+    grid = with_chunk(_grid_of(activation, given, {"q0": q0, "c0": c0}), validation.count("chunk", chunk))
     law = None if special_weight is None else as_special_weight(special_weight)
+    if law is not None and grid.columns != PARAMETERS:
+        raise TypeError(
+            "special_weight belongs to a prior: it cannot be given where a function makes the layers"
+        )
     if law is not None and np.any(grid.axes.get("q0", grid.fixed.get("q0")) == 0):
         raise ValueError("q0 must be greater than 0 where there is a special weight")
     mine = _place_of(process, processes)
@@ -171,7 +179,7 @@ def _solved(grid: Grid, law, number: int) -> dict[str, np.ndarray]:
     result = {name: np.empty(shape, np.int8 if name in INTEGERS else np.float64) for name in FIELDS}
     for place, values, columns in grid.pieces(number):
         start = {name: values[name] for name in _START}
-        solved = solve_points(grid.activation(values), columns, **start, special_weight=law)
+        solved = solve_points(grid.family_at(values), columns, **start, special_weight=law)
         for name in FIELDS:
             result[name][place] = solved[name].reshape(inner)[cut]
     return result
@@ -207,18 +215,26 @@ def _place_of(process, processes) -> tuple[int, int]:
     return process, processes
 
 
-def _grid_of(activation, given: dict, parameters: dict) -> Grid:
-    family, names = _family_of(activation, parameters)
-    checked = {name: _checked(name, value) for name, value in {**parameters, **given}.items()}
-    order = (*names, *_START, *PARAMETERS)
+def _grid_of(activation, given: dict, start: dict) -> Grid:
+    if is_layer_function(activation, given):
+        layers = layer_family(activation, given)
+        family, names, columns = (lambda: layers), (), layers.names
+    else:
+        family, names = _family_of(activation, {n: v for n, v in given.items() if n not in PARAMETERS})
+        columns = PARAMETERS
+        if "weight_var" not in given:
+            raise TypeError("weight_var is missing: give an array of values, or a number")
+        given = {"bias_var": 0.0, "anticorrelation": 0.0} | given
+    checked = {name: _checked(name, value) for name, value in {**given, **start}.items()}
+    order = (*names, *_START, *columns)
     axes = {name: checked[name] for name in order if checked[name].ndim == 1}
     if not axes:
         raise ValueError(
-            f"at least one of {', '.join((*PARAMETERS, *_START))} or of the activation's parameters "
+            f"at least one of {', '.join((*columns, *_START))} or of the activation's parameters "
             f"must be a 1-d array; for one point there is fixed_point"
         )
     fixed = {name: float(checked[name]) for name in order if checked[name].ndim == 0}
-    return Grid(family, names, axes, fixed, tuple(len(values) for values in axes.values()))
+    return Grid(family, names, columns, axes, fixed, tuple(len(values) for values in axes.values()))
 
 
 def _checked(name: str, value) -> np.ndarray:
@@ -229,10 +245,10 @@ def _checked(name: str, value) -> np.ndarray:
     return checked
 
 
-def _family_of(activation, parameters: dict) -> tuple[Callable[..., Activation], tuple[str, ...]]:
-    """(what makes the activation, the names of its parameters that are given)."""
+def _family_of(activation, parameters: dict) -> tuple[Callable[..., Family], tuple[str, ...]]:
+    """(what makes the family of dense layers, the names of the activation's parameters that are given)."""
     if not parameters:
-        whole = as_activation(activation)
+        whole = dense_family(as_activation(activation))
         return (lambda: whole), ()
     family = FAMILIES.get(activation) if isinstance(activation, str) else activation
     wanted = ", ".join(parameters)
@@ -251,7 +267,14 @@ def _family_of(activation, parameters: dict) -> tuple[Callable[..., Activation],
                 f"{', '.join(known) or 'none that has a name'}"
                 + (f" (did you mean {near[0]}?)" if near else "")
             )
-    return family, tuple(name for name in known if name in parameters)
+
+    def made(**values):
+        phi = family(**values)
+        if not isinstance(phi, Activation):
+            raise TypeError(f"the family {_name_of(family)} must return an Activation, got {phi!r}")
+        return dense_family(phi)
+
+    return made, tuple(name for name in known if name in parameters)
 
 
 def _names_of(family) -> list[str]:
@@ -266,15 +289,20 @@ def _name_of(family) -> str:
 def _attributes(grid: Grid, law) -> tuple[dict[str, Any], dict[str, Any]]:
     """(what is shown with the data, what else tells this sweep from another)."""
     first = {name: float(values[0]) for name, values in grid.axes.items()} | grid.fixed
-    phi = grid.activation(first)
-    if not isinstance(phi, Activation):
-        raise TypeError(f"the family {_name_of(grid.family)} must return an Activation, got {phi!r}")
+    family = grid.family_at({name: first[name] for name in grid.parameters})
+    phi = family.activation
     shown = {
-        "activation": phi.name if grid.parameters else repr(phi),
+        "activation": phi.name if phi is not None and grid.parameters else family.label,
         "special_weight": "" if law is None else repr(law),
         **grid.fixed,
     }
     # Two functions may have one name: what they are at a few points tells them apart.
     with jax.enable_x64(True):
-        samples = [f"{x:.6g}" for x in np.asarray(phi(jnp.asarray(_SAMPLES)))]
-    return shown, {"version": __version__, "activation's values": ", ".join(samples)}
+        own = {"activation's values": phi(jnp.asarray(_SAMPLES))} if phi else _values_of(family, grid, first)
+    digits = {name: ", ".join(f"{x:.6g}" for x in np.ravel(values)) for name, values in own.items()}
+    return shown, {"version": __version__, **digits}
+
+
+def _values_of(family: Family, grid: Grid, first) -> dict[str, Any]:
+    layer = family.layers([np.full(1, first[name]) for name in grid.columns])
+    return {"layer's values": q_map(layer, q=np.abs(_SAMPLES))}
