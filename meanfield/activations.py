@@ -102,7 +102,7 @@ def as_activation(activation) -> Activation:
     anything that cannot be an activation.
     """
     if isinstance(activation, Activation):
-        return activation
+        return activation.as_it_is()
     if isinstance(activation, str):
         return _by_name(activation)
     if inspect.isfunction(activation) and activation in FAMILIES.values():
@@ -115,24 +115,8 @@ def as_activation(activation) -> Activation:
 
 
 def _from_callable(fn) -> Activation:
-    if not isinstance(fn, Hashable):
-        return Activation(fn)
-    return _KNOWN_FUNCTIONS.get(fn) or _remembered(fn)
-
-
-def _remembered(fn) -> Activation:
-    """Search the kinks of one function only once, unless it closes over traced values."""
-    activation = _MEMORY.get(fn)
-    if activation is None:
-        activation = Activation(fn)
-        if not activation.traced:
-            if len(_MEMORY) >= 256:
-                _MEMORY.pop(next(iter(_MEMORY)))
-            _MEMORY[fn] = activation
-    return activation
-
-
-_MEMORY: dict[Any, Activation] = {}
+    known = _KNOWN_FUNCTIONS.get(fn) if isinstance(fn, Hashable) else None
+    return known or Activation.of(fn)
 
 
 def _by_name(text: str) -> Activation:

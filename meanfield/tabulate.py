@@ -8,11 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from meanfield import validation
-from meanfield.activation import Activation
+from meanfield.activation import Activation, rebuilt, static_fields
 from meanfield.activations import as_activation
 from meanfield.dual import dual_of, is_tabulable, panel_of, tables_of
 from meanfield.dual.tables import DualTables, chord_series, cut_lines, cut_panel, line_series
-from meanfield.dual.tabulated_activation import TabulatedActivation, plain_activation, rebuilt, static_fields
+from meanfield.dual.tabulated_activation import TabulatedActivation, from_parts
 from meanfield.layers import DenseLayer
 from meanfield.priors import NormalPrior
 from meanfield.pytrees import register_dataclass
@@ -62,7 +62,7 @@ def tabulate(activation, *, q=(1e-4, 1e2), tolerance=1e-12, cache=None) -> Tabul
         table = jax.device_get(dual)
         slopes = tuple(_slopes(activation, i, tables, panels, table) for i in range(len(activation.params)))
     built_for = tuple(float(p) for p in activation.params)
-    return rebuilt((static_fields(activation), built_for), (activation.params, table, slopes, scan))
+    return from_parts((static_fields(activation), built_for), (activation.params, table, slopes, scan))
 
 
 def _pair(q):
@@ -85,7 +85,7 @@ class _Sensitivity:
         def at(p):
             params = list(self.activation.params)
             params[self.which] = p
-            return moment(dual_of(plain_activation(static_fields(self.activation), tuple(params))))
+            return moment(dual_of(_with_params(self.activation, params)))
 
         p = jnp.asarray(self.activation.params[self.which], float)
         return jax.jvp(at, (p,), (jnp.ones_like(p),))[1]
@@ -103,6 +103,10 @@ class _Sensitivity:
         return self._slope(lambda dual: dual.chord(q, theta))
 
 
+def _with_params(activation, params) -> Activation:
+    return rebuilt(Activation, static_fields(activation), params=tuple(params))
+
+
 def _slopes(activation, which: int, tables: DualTables, panels, table) -> dict[str, Any]:
     """Derivatives of the table's coefficients with respect to one parameter, in its layout."""
     source = _Sensitivity(activation, which)
@@ -113,7 +117,7 @@ def _slopes(activation, which: int, tables: DualTables, panels, table) -> dict[s
     def at_origin(p):
         params = list(activation.params)
         params[which] = p
-        return activation.fn(jnp.zeros(()), *params)
+        return _with_params(activation, params)(jnp.zeros(()))
 
     origin = jax.jacfwd(at_origin)(jnp.asarray(activation.params[which], float))
 

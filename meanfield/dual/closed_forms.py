@@ -172,5 +172,5 @@ _CLOSED_FORMS: dict[Callable, Callable[..., Dual]] = {
 
 def closed_form(activation: Activation) -> Dual | None:
     """The closed-form dual of an activation, or None."""
-    make = _CLOSED_FORMS.get(activation.fn)
+    make = _CLOSED_FORMS.get(activation.program)
     return make(*activation.params) if make else None

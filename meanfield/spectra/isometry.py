@@ -20,6 +20,7 @@ from meanfield.criticality import critical_line
 from meanfield.dual import LinearPieces, QuadratureDual, tables_of
 from meanfield.fixedpoint import shared_scan
 from meanfield.layers import DenseLayer
+from meanfield.memo import Memo
 from meanfield.priors import NormalPrior, OrthogonalPrior
 from meanfield.pytrees import register_dataclass
 from meanfield.spectra.slopes import SlopeLaw, like_gaussian, slopes_at, stationary_points
@@ -141,14 +142,11 @@ def _tabulated(layer, depth, q0, s_1) -> Isometry:
 
 def _moments_of(layer):
     """One table an activation, built when first needed."""
-    params = tuple(float(p) for p in layer.activation.params)
-    key = layer.activation.fn, layer.activation.kinks, layer.activation.scale, params
-    if key not in _TABLES:
-        _TABLES[key] = _moment_table(DenseLayer(layer.activation, NormalPrior(1.0), layer.dual))
-    return _TABLES[key]
+    unit = DenseLayer(layer.activation, NormalPrior(1.0), layer.dual)
+    return _TABLES(layer.activation.key, lambda: _moment_table(unit))
 
 
-_TABLES: dict = {}
+_TABLES: Memo = Memo(32)
 
 
 @jax.jit
