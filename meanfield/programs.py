@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, jaxpr_as_fun
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, jaxpr_as_fun
 
 _PACKAGES = ("jax", "meanfield")
 _DOUBLE = np.dtype("float64")
@@ -46,7 +46,7 @@ class Program:
     def jaxpr(self, dtype) -> ClosedJaxpr:
         """The trace on a number of a type."""
         if dtype not in self._jaxprs:
-            self._jaxprs[dtype] = _traced(self.fn, dtype, self._count, "the function")
+            self._jaxprs[dtype] = _copied(_traced(self.fn, dtype, self._count, "the function"))
         return self._jaxprs[dtype]
 
     def __call__(self, x, *params):
@@ -93,10 +93,10 @@ def program_of(fn: Callable, count: int, what: str) -> tuple[Callable, bool]:
     key = fingerprint(fn, jaxpr, count)
     program = _PROGRAMS.get(key)
     if program is None:
-        program = Program(fn, count, jaxpr, key)
+        program = Program(fn, count, _copied(jaxpr), key)
         _check_elementwise(fn, program, count, what)
         _PROGRAMS[key] = program
-    program.renew(fn, jaxpr)
+    program.renew(fn, _copied(jaxpr))
     return program, False
 
 
@@ -181,6 +181,23 @@ def _advice(fn, error) -> str:
             shown = "jnp" if module is jnp else module.__name__
             return f" (use {shown}.{name})"
     return " (use jnp.tanh in place of np.tanh or math.tanh, jnp.where in place of if)"
+
+
+def _copied(value):
+    """A trace with its own copy of every NumPy array: theirs can be written to."""
+    if isinstance(value, ClosedJaxpr):
+        return ClosedJaxpr(_copied(value.jaxpr), [_copied(c) for c in value.consts])
+    if isinstance(value, Jaxpr):
+        return value.replace(eqns=_copied(value.eqns), outvars=_copied(value.outvars))
+    if isinstance(value, JaxprEqn):
+        params = {name: _copied(p) for name, p in value.params.items()}
+        return value.replace(invars=_copied(value.invars), params=params)
+    if isinstance(value, Literal):
+        return Literal(_copied(value.val), value.aval)
+    if type(value) in (tuple, list):
+        return type(value)(_copied(v) for v in value)
+    is_of_numpy = hasattr(value, "__array__") and not isinstance(value, np.generic | jax.Array)
+    return np.array(value) if is_of_numpy and isinstance(value.dtype, np.dtype) else value
 
 
 def _reads_traced(jaxpr: ClosedJaxpr) -> bool:
