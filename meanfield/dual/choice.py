@@ -10,7 +10,7 @@ from jaxtyping import Array
 from meanfield.activation import Activation, rebuilt, static_fields
 from meanfield.activations import FAMILIES, FIXED
 from meanfield.dual.base import Dual
-from meanfield.dual.closed_forms import Cos, Erf, Sin, closed_form
+from meanfield.dual.closed_forms import Cos, Erf, Sin, Snake, closed_form
 from meanfield.dual.piecewise_linear import PiecewiseLinear
 from meanfield.dual.quadrature import QuadratureDual
 from meanfield.memo import Memo
@@ -46,7 +46,7 @@ def dual_of(activation) -> Dual:
 
 def is_tabulable(dual: Dual) -> bool:
     """Whether a table serves many points faster than the dual itself: not where c* is in closed form."""
-    return isinstance(dual, QuadratureDual | PiecewiseLinear | Erf | Sin | Cos)
+    return isinstance(dual, QuadratureDual | PiecewiseLinear | Erf | Sin | Cos | Snake)
 
 
 _REFINED: Memo[int] = Memo(1024)
