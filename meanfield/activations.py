@@ -30,6 +30,10 @@ def _polynomial(x, *coefficients):
     return jnp.polyval(jnp.stack([jnp.asarray(a, x.dtype) for a in coefficients[::-1]]), x)
 
 
+def _snake(x, alpha):
+    return x + jnp.square(jnp.sin(alpha * x)) / alpha
+
+
 def _gelu(x):
     return jax.nn.gelu(x, approximate=False)
 
@@ -53,6 +57,8 @@ hard_tanh = _built_in("hard_tanh", jax.nn.hard_tanh, (-1.0, 1.0))
 relu6 = _built_in("relu6", jax.nn.relu6, (0.0, 6.0))
 softsign = _built_in("softsign", jax.nn.soft_sign, (0.0,))
 arctan = _built_in("arctan", jnp.arctan)
+hard_swish = _built_in("hard_swish", jax.nn.hard_swish, (-3.0, 3.0))
+log_sigmoid = _built_in("log_sigmoid", jax.nn.log_sigmoid)
 
 
 def leaky_relu(slope=0.01) -> Activation:
@@ -70,6 +76,16 @@ def celu(alpha=1.0) -> Activation:
     return _built_in("celu", jax.nn.celu, (0.0,), (alpha,))
 
 
+def squareplus(b=4.0) -> Activation:
+    """(x + sqrt(x^2 + b)) / 2, smooth for b > 0, relu for b = 0 (Barron 2021)."""
+    return _built_in("squareplus", jax.nn.squareplus, (), (b,))
+
+
+def snake(alpha=1.0) -> Activation:
+    """x + sin(alpha x)^2 / alpha, for periodic data; alpha is not 0 (Ziyin et al. 2020)."""
+    return _built_in("snake", _snake, (), (alpha,))
+
+
 def polynomial(*coefficients) -> Activation:
     """coefficients[0] + coefficients[1] x + coefficients[2] x^2 + ..."""
     if not coefficients:
@@ -77,12 +93,15 @@ def polynomial(*coefficients) -> Activation:
     return _built_in("polynomial", _polynomial, (), coefficients)
 
 
-FAMILIES: dict[str, Callable[..., Activation]] = {f.__name__: f for f in (leaky_relu, elu, celu, polynomial)}
+FAMILIES: dict[str, Callable[..., Activation]] = {
+    f.__name__: f for f in (leaky_relu, elu, celu, squareplus, snake, polynomial)
+}
 FIXED: dict[str, Activation] = {
     a.name: a
     for a in (
         *(linear, relu, abs, squared_relu, tanh, erf, sin, cos, sigmoid, softplus),
         *(gelu, gelu_tanh, silu, mish, selu, hard_tanh, relu6, softsign, arctan),
+        *(hard_swish, log_sigmoid),
     )
 }
 NAMES = sorted({*FIXED, *FAMILIES})
@@ -91,6 +110,7 @@ _KNOWN_FUNCTIONS: dict[Any, Activation] = {a.fn: a for a in FIXED.values()} | {
     jax.nn.elu: elu(),
     jax.nn.celu: celu(),
     jax.nn.leaky_relu: leaky_relu(),
+    jax.nn.squareplus: squareplus(),
     jax.nn.swish: silu,
 }
 
@@ -102,7 +122,7 @@ def as_activation(activation) -> Activation:
     anything that cannot be an activation.
     """
     if isinstance(activation, Activation):
-        return activation
+        return activation.as_it_is()
     if isinstance(activation, str):
         return _by_name(activation)
     if inspect.isfunction(activation) and activation in FAMILIES.values():
@@ -115,24 +135,8 @@ def as_activation(activation) -> Activation:
 
 
 def _from_callable(fn) -> Activation:
-    if not isinstance(fn, Hashable):
-        return Activation(fn)
-    return _KNOWN_FUNCTIONS.get(fn) or _remembered(fn)
-
-
-def _remembered(fn) -> Activation:
-    """Search the kinks of one function only once, unless it closes over traced values."""
-    activation = _MEMORY.get(fn)
-    if activation is None:
-        activation = Activation(fn)
-        if not activation.traced:
-            if len(_MEMORY) >= 256:
-                _MEMORY.pop(next(iter(_MEMORY)))
-            _MEMORY[fn] = activation
-    return activation
-
-
-_MEMORY: dict[Any, Activation] = {}
+    known = _KNOWN_FUNCTIONS.get(fn) if isinstance(fn, Hashable) else None
+    return known or Activation.of(fn)
 
 
 def _by_name(text: str) -> Activation:

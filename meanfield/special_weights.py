@@ -4,7 +4,7 @@ import functools
 import numbers
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from meanfield import validation
+from meanfield.programs import program_of
 
 _GAUSS_NODES = 96
 _ENDS = 44  # panels shrink towards 0 and 1 by a factor 2, this often
@@ -91,21 +92,20 @@ class FromQuantile(SpecialWeight):
     negative, not finite or decreasing.
     """
 
-    fn: Callable[[Array], Array]
+    fn: Callable[[Array], Array] = field(compare=False)
+    program: Callable[[Array], Array] = field(init=False, repr=False)
 
     def __post_init__(self):
+        # A law is that of the function as it is now: what it reads may change later.
+        program, traced = program_of(self.fn, 0, "the quantile function")
+        if traced:
+            raise TypeError("the quantile function of a special weight must not depend on traced values")
+        object.__setattr__(self, "program", program)
         probes = np.concatenate(
             [2.0 ** -np.arange(50, 1, -1), np.linspace(0.25, 0.75, 65), 1 - 2.0 ** -np.arange(2, 50)]
         )
-        try:
-            with jax.enable_x64(True):
-                values = np.asarray(self.fn(jnp.asarray(probes)))
-        except Exception as error:
-            raise TypeError(f"the quantile function cannot be evaluated on an array: {error}") from error
-        if values.shape != probes.shape:
-            raise TypeError(
-                f"the quantile function must be elementwise: {probes.shape} became {values.shape}"
-            )
+        with jax.enable_x64(True), jax.ensure_compile_time_eval():
+            values = np.asarray(self.quantile(jnp.asarray(probes)))
         if not np.all(np.isfinite(values)) or np.any(values < 0):
             raise ValueError(
                 "the quantile function of a special weight must be finite and at least 0 on (0, 1)"
@@ -114,7 +114,7 @@ class FromQuantile(SpecialWeight):
             raise ValueError("a quantile function must not decrease")
 
     def quantile(self, u):
-        return self.fn(u)
+        return self.program(u)
 
     def __repr__(self):
         return f"FromQuantile({getattr(self.fn, '__name__', self.fn)!s})"

@@ -8,11 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from meanfield import validation
-from meanfield.activation import Activation
+from meanfield.activation import Activation, rebuilt, static_fields
 from meanfield.activations import as_activation
 from meanfield.dual import dual_of, is_tabulable, panel_of, tables_of
 from meanfield.dual.tables import DualTables, chord_series, cut_lines, cut_panel, line_series
-from meanfield.dual.tabulated_activation import TabulatedActivation, plain_activation, rebuilt, static_fields
+from meanfield.dual.tabulated_activation import TabulatedActivation, from_parts
 from meanfield.pytrees import register_dataclass
 
 
@@ -24,7 +24,7 @@ def tabulate(activation, *, q=(1e-4, 1e2), tolerance=1e-12, cache=None) -> Tabul
     form) is used as for the activation itself. Inside a trace nobody can choose: there such points are
     NaN and ``Status.INACCURATE``. tolerance: the largest relative error accepted, held at
     random points against the quadrature. cache: a directory to keep tables in (default: that of the
-    environment variable MEANFIELD_CACHE, if set), under a key made of the activation's values.
+    environment variable MEANFIELD_CACHE, if set), under a key made of what the activation computes.
 
     Returns an activation for ``fixed_point``, ``lyapunov_exponents`` and ``depth_scales``, which solve
     many points some hundred times as fast with it, under jit and grad too. (``phase_diagram`` makes
@@ -58,7 +58,7 @@ def tabulate(activation, *, q=(1e-4, 1e2), tolerance=1e-12, cache=None) -> Tabul
         table = jax.device_get(dual)
         slopes = tuple(_slopes(activation, i, tables, panels, table) for i in range(len(activation.params)))
     built_for = tuple(float(p) for p in activation.params)
-    return rebuilt((static_fields(activation), built_for), (activation.params, table, slopes))
+    return from_parts((static_fields(activation), built_for), (activation.params, table, slopes))
 
 
 def _pair(q):
@@ -81,7 +81,7 @@ class _Sensitivity:
         def at(p):
             params = list(self.activation.params)
             params[self.which] = p
-            return moment(dual_of(plain_activation(static_fields(self.activation), tuple(params))))
+            return moment(dual_of(_with_params(self.activation, params)))
 
         p = jnp.asarray(self.activation.params[self.which], float)
         return jax.jvp(at, (p,), (jnp.ones_like(p),))[1]
@@ -99,6 +99,10 @@ class _Sensitivity:
         return self._slope(lambda dual: dual.chord(q, theta))
 
 
+def _with_params(activation, params) -> Activation:
+    return rebuilt(Activation, static_fields(activation), params=tuple(params))
+
+
 def _slopes(activation, which: int, tables: DualTables, panels, table) -> dict[str, Any]:
     """Derivatives of the table's coefficients with respect to one parameter, in its layout."""
     source = _Sensitivity(activation, which)
@@ -109,7 +113,7 @@ def _slopes(activation, which: int, tables: DualTables, panels, table) -> dict[s
     def at_origin(p):
         params = list(activation.params)
         params[which] = p
-        return activation.fn(jnp.zeros(()), *params)
+        return _with_params(activation, params)(jnp.zeros(()))
 
     origin = jax.jacfwd(at_origin)(jnp.asarray(activation.params[which], float))
 

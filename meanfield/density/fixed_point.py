@@ -1,6 +1,5 @@
 """Fixed points under an asymmetric prior: the law that deep layers approach."""
 
-import collections
 import dataclasses
 from dataclasses import dataclass
 
@@ -27,6 +26,7 @@ from meanfield.density.pairs import settled_pair
 from meanfield.density.stationary import growth_rate
 from meanfield.dual import dual_of
 from meanfield.fixedpoint import FixedPoint, masked, phase_of
+from meanfield.memo import Memo
 from meanfield.pytrees import register_dataclass
 from meanfield.status import Phase, Status
 
@@ -147,8 +147,7 @@ def _slopes(pieces: Asymptote):
     return jnp.where(usable, pieces.left, 0.0), jnp.where(usable, pieces.right, 1.0)
 
 
-_MOST_KEPT = 32
-_kept_families: collections.OrderedDict = collections.OrderedDict()
+_kept_families: Memo = Memo(32)
 _BUILDERS = (jax.jit(family_by_noise), jax.jit(family_of_pieces), jax.jit(family_by_growth))
 
 
@@ -159,12 +158,7 @@ def _kept(build, law):
         leaves, structure = jax.tree.flatten(arguments)
         numbers = tuple(np.asarray(x).tobytes() for x in leaves if np.ndim(x) == 0)
         key = (build, law, structure, numbers)  # the kernel's tables follow from the law
-        if key not in _kept_families:
-            _kept_families[key] = jax.tree.map(np.asarray, build(*arguments))
-            while len(_kept_families) > _MOST_KEPT:
-                _kept_families.popitem(last=False)
-        _kept_families.move_to_end(key)
-        return _kept_families[key]
+        return _kept_families(key, lambda: jax.tree.map(np.asarray, build(*arguments)))
 
     return kept
 
@@ -387,6 +381,6 @@ def _settled_activation(activation: Activation, finite, left, right) -> Activati
     pieces = pieces_activation(left, right)
 
     def blended(x, finite, left, right, *params):
-        return jnp.where(finite, activation.fn(x, *params), pieces.fn(x, left, right))
+        return jnp.where(finite, activation.program(x, *params), pieces.program(x, left, right))
 
     return Activation._built_in("settled", blended, (), (finite, left, right, *activation.params))

@@ -1,8 +1,9 @@
-"""Closed-form moments of erf, sin, cos and polynomials, and which activations have one."""
+"""Closed-form moments of erf, sin, cos, snake and polynomials, and which activations have one."""
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -113,6 +114,42 @@ class Cos(Dual):
         return _half_exponentials(q, q, jnp.cos(theta), jnp.subtract)
 
 
+@register_dataclass
+@dataclass(frozen=True, eq=False)
+class Snake(Dual):
+    """phi(x) = x + (1 - cos k x) / k with k = 2 alpha; x, which is odd, and cos, even, are uncorrelated."""
+
+    is_tabulable = True
+
+    alpha: Any
+
+    def _wave(self, q):
+        """k, and the variance of k u."""
+        k = 2 * jnp.asarray(self.alpha, q.dtype)
+        return k, k * k * q
+
+    def mean(self, q):
+        k, wave = self._wave(q)
+        return -Cos().mean_shift(wave) / k
+
+    def variance(self, q):
+        k, wave = self._wave(q)
+        return q + Cos().variance(wave) / k**2
+
+    def covariance(self, q1, q2, c):
+        (k, wave1), (_, wave2) = self._wave(q1), self._wave(q2)
+        return c * jnp.sqrt(q1 * q2) + Cos().covariance(wave1, wave2, c) / k**2
+
+    def slope_moment(self, q):
+        return 1 + Cos().slope_moment(self._wave(q)[1])
+
+    def chord(self, q, theta):
+        return 1 + Cos().chord(self._wave(q)[1], theta)
+
+    def slope_covariance(self, q, theta):
+        return 1 + Cos().slope_covariance(self._wave(q)[1], theta)
+
+
 def _half_exponentials(q1, q2, c, combine):
     """exp(-(q1 + q2)/2) times cosh or sinh of c sqrt(q1 q2), without overflow."""
     x = c * jnp.sqrt(q1 * q2)
@@ -170,6 +207,7 @@ _CLOSED_FORMS: dict[Callable, Callable[..., Dual]] = {
     activations.erf.fn: Erf,
     activations.sin.fn: Sin,
     activations.cos.fn: Cos,
+    activations.snake().fn: Snake,
     activations.hard_tanh.fn: lambda: PiecewiseLinear(0.0, (-1.0, 1.0), (0.0, 1.0, 0.0)),
     activations.relu6.fn: lambda: PiecewiseLinear(0.0, (0.0, 6.0), (0.0, 1.0, 0.0)),
     activations.polynomial(1.0).fn: lambda *coefficients: Polynomial(coefficients),
@@ -178,5 +216,5 @@ _CLOSED_FORMS: dict[Callable, Callable[..., Dual]] = {
 
 def closed_form(activation: Activation) -> Dual | None:
     """The closed-form dual of an activation, or None."""
-    make = _CLOSED_FORMS.get(activation.fn)
+    make = _CLOSED_FORMS.get(activation.program)
     return make(*activation.params) if make else None

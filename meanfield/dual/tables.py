@@ -4,7 +4,7 @@ The moments depend on (q, theta) alone, never on the prior: tabulated once, they
 every point of every phase diagram. Panels (see ``cells``) are built when first needed,
 from the exact source of moments, and held against it at random points; what is found is
 their error. They stay in the process, and in a directory if there is one, under a key
-made of the activation's values, so that a table never outlives its activation.
+made of what the activation computes, so that a table never outlives its activation.
 """
 
 import hashlib
@@ -32,13 +32,14 @@ from meanfield.dual.cells import (
 )
 from meanfield.dual.tabulated import STARTS, TabulatedDual
 from meanfield.files import save_npz
+from meanfield.memo import Memo
+from meanfield.programs import content_key
 
 # Columns in the angle and cells cut from them, tried in turn: kinks that see each other need more.
 _SIZES = ((48, 64), (112, 192))
 _TOLERANCE = 2e-13
 _PROBES = 26  # points at which a panel is held against its source
 _BATCH = 32
-_MOST_TABLES = 32
 CACHE_VARIABLE = "MEANFIELD_CACHE"
 _FORMAT = "2"
 _LINES = ("lines", "line_errors", "errors")
@@ -50,17 +51,13 @@ def tables_of(source: Dual, activation, cache=None) -> "DualTables":
     cache: directory to keep them in; default that of the environment variable
     MEANFIELD_CACHE, if it is set.
     """
-    key = activation.fn, activation.kinks, activation.scale, tuple(float(p) for p in activation.params)
-    if key not in _TABLES:
-        directory = cache or os.environ.get(CACHE_VARIABLE)
-        made = DualTables(source, activation, Path(directory) if directory else None)
-        if len(_TABLES) >= _MOST_TABLES:  # a sweep may go over any number of parameter values
-            _TABLES.pop(next(iter(_TABLES)), None)
-        _TABLES[key] = made
-    return _TABLES[key]
+    directory = cache or os.environ.get(CACHE_VARIABLE)
+    return _TABLES(
+        activation.key, lambda: DualTables(source, activation, Path(directory) if directory else None)
+    )
 
 
-_TABLES: dict[tuple, "DualTables"] = {}
+_TABLES: Memo["DualTables"] = Memo(32)  # a sweep may go over any number of parameter values
 
 
 @dataclass
@@ -141,7 +138,10 @@ class DualTables:
     # --- the cache ------------------------------------------------------------
 
     def _path(self) -> Path | None:
-        return None if self.directory is None else self.directory / f"{_content_key(self.activation)}.npz"
+        if self.directory is None:
+            return None
+        key = _content_key(self.activation)
+        return None if key is None else self.directory / f"{key}.npz"
 
     def _load(self) -> bool:
         path = self._path()
@@ -164,13 +164,13 @@ class DualTables:
             save_npz(path, {name: getattr(self, name) for name in _LINES} | chords)
 
 
-def _content_key(activation) -> str:
-    """A name made of the activation's values: it does not ask what the function is called."""
-    grid = np.sinh(np.linspace(-12, 12, 1537))
-    values = np.asarray(jax.jit(activation)(jnp.asarray(grid)))
-    digest = hashlib.sha256(f"{_FORMAT} {activation.kinks} {activation.scale}".encode())
-    digest.update(values.tobytes())
-    return digest.hexdigest()[:32]
+def _content_key(activation) -> str | None:
+    """A name made of what the activation computes, not of what it is called; None if nothing can tell."""
+    program = content_key(activation.program, len(activation.params))
+    if program is None:
+        return None
+    rest = activation.kinks, activation.scale, [float(p) for p in activation.params]
+    return hashlib.sha256(f"{_FORMAT} {program} {rest}".encode()).hexdigest()[:32]
 
 
 # --- from the source to series ------------------------------------------------------

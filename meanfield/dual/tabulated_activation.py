@@ -7,10 +7,8 @@ import jax.numpy as jnp
 from jax.tree_util import GetAttrKey
 
 from meanfield import validation
-from meanfield.activation import Activation
+from meanfield.activation import Activation, rebuilt, static_fields
 from meanfield.dual.tabulated import TabulatedDual
-
-_STATIC = ("fn", "kinks", "scale", "name", "traced")
 
 
 class TabulatedActivation(Activation):
@@ -49,12 +47,12 @@ class TabulatedActivation(Activation):
                     f"the table of {self.name} was built for {built}, got {p}: tabulate that one"
                 )
             checked.append(jnp.where(jnp.asarray(p, float) == built, p, jnp.nan))
-        return rebuilt((static_fields(self), self.built_for), (tuple(checked), self.table, self.slopes))
+        return from_parts((static_fields(self), self.built_for), (tuple(checked), self.table, self.slopes))
 
     @property
     def plain(self) -> Activation:
         """The activation without its table."""
-        return plain_activation(static_fields(self), self.params)
+        return rebuilt(Activation, static_fields(self), params=self.params)
 
 
 @jax.custom_jvp
@@ -83,27 +81,12 @@ def _(primals, tangents):
     )
 
 
-def static_fields(activation) -> tuple:
-    return tuple(getattr(activation, name) for name in _STATIC)
-
-
-def plain_activation(static, params) -> Activation:
-    """An activation from its fields, without validation."""
-    activation = Activation.__new__(Activation)
-    for field, value in zip((*_STATIC, "params"), (*static, params), strict=True):
-        object.__setattr__(activation, field, value)
-    return activation
-
-
-def rebuilt(static, children) -> TabulatedActivation:
-    """Without validation: inside a transformation the leaves can be anything."""
-    (fn, kinks, scale, name, traced), built_for = static
-    params, table, slopes = children
-    activation = TabulatedActivation.__new__(TabulatedActivation)
-    fields = dict(fn=fn, kinks=kinks, scale=scale, name=name, traced=traced, built_for=built_for)
-    for field, value in (fields | dict(params=params, table=table, slopes=slopes)).items():
-        object.__setattr__(activation, field, value)
-    return activation
+def from_parts(static, children) -> TabulatedActivation:
+    """A tabulated activation from its static and its other fields, without validation."""
+    (static, built_for), names = static, ("params", "table", "slopes")
+    return rebuilt(
+        TabulatedActivation, static, built_for=built_for, **dict(zip(names, children, strict=True))
+    )
 
 
 jax.tree_util.register_pytree_with_keys(
@@ -112,5 +95,5 @@ jax.tree_util.register_pytree_with_keys(
         tuple((GetAttrKey(n), getattr(a, n)) for n in ("params", "table", "slopes")),
         (static_fields(a), a.built_for),
     ),
-    rebuilt,
+    from_parts,
 )

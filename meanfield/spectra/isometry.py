@@ -19,6 +19,7 @@ from meanfield.broadcasting import pointwise
 from meanfield.criticality import critical_line
 from meanfield.dual import tables_of
 from meanfield.layers import as_dense
+from meanfield.memo import Memo
 from meanfield.priors import NormalPrior, OrthogonalPrior
 from meanfield.pytrees import register_dataclass, replaced
 from meanfield.spectra.slopes import SlopeLaw, like_gaussian, slopes_at, stationary_points
@@ -138,14 +139,11 @@ def _tabulated(layer, depth, q0, s_1) -> Isometry:
 
 def _moments_of(layer):
     """One table an activation, built when first needed."""
-    params = tuple(float(p) for p in layer.activation.params)
-    key = layer.activation.fn, layer.activation.kinks, layer.activation.scale, params
-    if key not in _TABLES:
-        _TABLES[key] = _moment_table(replaced(layer, prior=NormalPrior(1.0)))
-    return _TABLES[key]
+    unit = replaced(layer, prior=NormalPrior(1.0))
+    return _TABLES(layer.activation.key, lambda: _moment_table(unit))
 
 
-_TABLES: dict = {}
+_TABLES: Memo = Memo(32)
 
 
 @jax.jit

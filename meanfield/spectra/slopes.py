@@ -17,6 +17,7 @@ from jaxtyping import Array, Float
 from meanfield.broadcasting import pointwise
 from meanfield.dual.quadrature import _tail, graded_nodes
 from meanfield.layers import Dense
+from meanfield.memo import Memo
 from meanfield.priors import NormalPrior
 from meanfield.pytrees import register_dataclass, replaced
 from meanfield.status import Status
@@ -136,8 +137,8 @@ _SATURATING = {jnp.tanh: _tanh_slope, jax.nn.sigmoid: _sigmoid_slope, jax.nn.gel
 
 def slope(activation, u):
     """phi'(u); to relative accuracy also where a known function saturates and 1 - tanh^2 would cancel."""
-    if activation.fn in _SATURATING:
-        return _SATURATING[activation.fn](u)
+    if activation.program in _SATURATING:
+        return _SATURATING[activation.program](u)
     return jax.jvp(activation, (u,), (jnp.ones_like(u),))[1]
 
 
@@ -145,13 +146,10 @@ def silent_points(activation) -> tuple[float, ...]:
     """Where phi' passes through zero, of an activation without parameters; none if there are many."""
     if activation.params or activation.traced:
         return ()
-    key = activation.fn, activation.kinks
-    if key not in _SILENT_POINTS:
-        _SILENT_POINTS[key] = _silent_points(activation)
-    return _SILENT_POINTS[key]
+    return _SILENT_POINTS(activation.key, lambda: _silent_points(activation))
 
 
-_SILENT_POINTS: dict = {}
+_SILENT_POINTS: Memo[tuple[float, ...]] = Memo(256)
 
 
 def _silent_points(activation):
