@@ -88,6 +88,10 @@ class DenseLayer:
             self.dual.covariance(q1, q2, c), self.dual.mean(q1) * self.dual.mean(q2)
         )
 
+    def separation_map(self, q, one_minus_c):
+        """E (h1' - h2')^2 / 2, half the pair's squared distance one layer on, at equal variances."""
+        return self.prior.weight_var * self.dual.separation(q, one_minus_c)
+
     def chord(self, q, theta):
         """(1 - C(c)) / (1 - c) times Q(q) / q, with c = cos theta in [0, 1)."""
         return self.prior.weight_var * self.dual.chord(q, theta)

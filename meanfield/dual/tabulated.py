@@ -57,6 +57,9 @@ class TabulatedDual(Dual):
     def covariance(self, q1, q2, c):
         return self.source.covariance(q1, q2, c)
 
+    def separation(self, q, one_minus_c):
+        return self.source.separation(q, one_minus_c)
+
     def reflected_covariance(self, q):
         return self.source.reflected_covariance(q)
 
