@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.custom_derivatives import SymbolicZero
-from jax.flatten_util import ravel_pytree
 
 
 def with_slope(value, slope):
@@ -29,11 +28,13 @@ def with_slope(value, slope):
         out_dot = jnp.zeros_like(out)
         if not _is_zero(x_dot):
             out_dot = out_dot + _times(slope(z, x), x_dot)
-        if not all(map(_is_zero, jax.tree.leaves(z_dot, is_leaf=_is_zero))):
-            flat, _ = ravel_pytree(jax.tree.map(_instantiated, z_dot, is_leaf=_is_zero))
+        dots = jax.tree.leaves(z_dot, is_leaf=_is_zero)
+        moving = tuple(i for i, dot in enumerate(dots) if not _is_zero(dot))
+        if moving:
             # The Jacobian times the tangent, so that what depends on x is no part of a linear map: there
             # reverse mode would differentiate the formula.
-            out_dot = out_dot + jnp.sum(with_slope(_over_z(value), _over_z(slope))(z, x) * flat, axis=-1)
+            jacobian = with_slope(_over_z(value, moving), _over_z(slope, moving))(z, x)
+            out_dot = out_dot + jnp.sum(jacobian * jnp.stack([dots[i] for i in moving]), axis=-1)
         return out, out_dot
 
     fn.defjvp(rule, symbolic_zeros=True)
@@ -44,16 +45,17 @@ def _is_zero(tangent) -> bool:
     return isinstance(tangent, SymbolicZero)
 
 
-def _instantiated(tangent):
-    return jnp.zeros(tangent.shape, tangent.dtype) if _is_zero(tangent) else tangent
-
-
-def _over_z(fn):
-    """The derivatives of fn(z, x) with respect to all leaves of z, along a last axis."""
+def _over_z(fn, which):
+    """The derivatives of fn(z, x) with respect to some leaves of z, along a last axis."""
 
     def derivatives(z, x):
-        flat, restore = ravel_pytree(z)
-        return jax.jacrev(lambda v: fn(restore(v), x))(flat)
+        leaves, treedef = jax.tree.flatten(z)
+
+        def moved(values):
+            replaced = dict(zip(which, values, strict=True))
+            return fn(treedef.unflatten([replaced.get(i, leaf) for i, leaf in enumerate(leaves)]), x)
+
+        return jax.jacfwd(moved)(jnp.stack([leaves[i] for i in which]))
 
     return derivatives
 
