@@ -166,15 +166,28 @@ def _bend_at(z, x):
 
 def _separation_at(z, x):
     dual, q = z
-    between = (x > 0) & (x <= 1)
-    safe = jnp.where(between, x, 0.5)
-    acute = jnp.where(between, q * safe * dual.chord(q, angle_of(safe)), 0.0)
+    acute = _from_together(x, lambda safe: q * safe * dual.chord(q, angle_of(safe)), 0.0)
     return jnp.where(x > 1, dual.variance(q) - dual._covariance(q, q, 1 - x, *_acute(x)), acute)
 
 
-_slope = with_slope(_slope_at, _bend_at)
-_covariance = with_slope(_covariance_at, _slope)
-_separation = with_slope(_separation_at, lambda z, x: -_slope((z[0], z[1], z[1]), x))
+def _separation_slope_at(z, x):
+    # At the nodes of the separation itself, whose exponentials serve here too.
+    dual, q = z
+    near = lambda safe: q * dual.slope_covariance(q, angle_of(safe))  # noqa: E731
+    acute = _from_together(x, near, q * dual.slope_moment(q))
+    return jnp.where(x > 1, -_slope_at((dual, q, q), x), acute)
+
+
+def _from_together(x, fn, at_0):
+    """fn(x) for 0 < x <= 1, ``at_0`` elsewhere."""
+    between = (x > 0) & (x <= 1)
+    return jnp.where(between, fn(jnp.where(between, x, 0.5)), at_0)
+
+
+_covariance = with_slope(_covariance_at, with_slope(_slope_at, _bend_at))
+_separation = with_slope(
+    _separation_at, with_slope(_separation_slope_at, lambda z, x: -_bend_at((z[0], z[1], z[1]), x))
+)
 
 
 def _rise(u, kinks, slopes):

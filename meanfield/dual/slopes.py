@@ -55,7 +55,10 @@ def _over_z(fn, which):
             replaced = dict(zip(which, values, strict=True))
             return fn(treedef.unflatten([replaced.get(i, leaf) for i, leaf in enumerate(leaves)]), x)
 
-        return jax.jacfwd(moved)(jnp.stack([leaves[i] for i in which]))
+        at = jnp.stack([leaves[i] for i in which])
+        if len(which) > 1:
+            return jax.jacfwd(moved)(at)
+        return jax.jvp(moved, (at,), (jnp.ones_like(at),))[1][..., None]  # no axis: shares what value computes
 
     return derivatives
 
