@@ -87,35 +87,33 @@ def _variance(layer, q):
 
 
 def _one_minus_c(layer, q, q_next, one_minus_c):
-    """1 - C at equal variances: a multiple of 1 - c, so that c = 1 is kept exactly."""
-    obtuse = one_minus_c > 1
-    near = one_minus_c == 0
-    theta = 2 * jnp.arcsin(jnp.sqrt(jnp.where(obtuse | near, 0.5, one_minus_c) / 2))
-    chord = jnp.where(near, layer.tangent(q), layer.pair_gain(q, theta))
-    acute = chord * one_minus_c * q / q_next
-    c = jnp.where(obtuse, 1 - one_minus_c, -0.5)
-    return jnp.where(obtuse, 1 - layer.covariance_map(q, q, c) / q_next, acute)
+    """1 - C at equal variances: a multiple of 1 - c near 1, so that c = 1 is kept exactly."""
+    return _within(layer.separation_map(q, one_minus_c) / q_next, 0.0, 2.0)
+
+
+def _within(value, low, high):
+    """``value`` clipped, with the derivatives of ``value``: at an end rounding does not decide them."""
+    return value + jax.lax.stop_gradient(jnp.clip(value, low, high) - value)
 
 
 def _equal_correlation(layer, c, q):
-    q_next = layer.variance_map(q)
-    value = 1 - _one_minus_c(layer, q, q_next, 1 - c)
+    value = 1 - _one_minus_c(layer, q, layer.variance_map(q), 1 - c)
     valid = layer.is_valid() & (jnp.abs(c) <= 1) & (q > 0)
-    return jnp.where(valid, jnp.clip(value, -1, 1), jnp.nan)
+    return jnp.where(valid, value, jnp.nan)
 
 
 def _correlation(layer, c, q, q2):
     scale = jnp.sqrt(layer.variance_map(q) * layer.variance_map(q2))
-    value = layer.covariance_map(q, q2, c) / scale
+    value = _within(layer.covariance_map(q, q2, c) / scale, -1.0, 1.0)
     valid = layer.is_valid() & (jnp.abs(c) <= 1) & (q > 0) & (q2 > 0)
-    return jnp.where(valid, jnp.clip(value, -1, 1), jnp.nan)
+    return jnp.where(valid, value, jnp.nan)
 
 
 def _equal_trajectory(layer, q0, c0, depth):
     def step(state, _):
         q, one_minus_c = state
         q_next = layer.variance_map(q)
-        state = q_next, jnp.clip(_one_minus_c(layer, q, q_next, one_minus_c), 0, 2)
+        state = q_next, _one_minus_c(layer, q, q_next, one_minus_c)
         return state, state
 
     _, (q, one_minus_c) = jax.lax.scan(step, (q0, 1 - c0), length=depth)

@@ -51,6 +51,14 @@ class Dual(ABC):
         """E phi(u1) phi(u2) - m(q1) m(q2)."""
 
     @abstractmethod
+    def separation(self, q: Scalar, one_minus_c: Scalar) -> Scalar:
+        """E (phi(u1) - phi(u2))^2 / 2 at equal variances: what the pair's distance becomes.
+
+        Proportional to ``one_minus_c`` near 0, and accurate relative to it. This and ``covariance``
+        have their first and second derivatives at c = 1 and -1 too: infinite ones are infinite.
+        """
+
+    @abstractmethod
     def slope_moment(self, q: Scalar) -> Scalar:
         """E phi'(u)^2; infinite where phi jumps."""
 

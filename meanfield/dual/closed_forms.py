@@ -36,18 +36,29 @@ class Erf(Dual):
         return 2 / np.pi * jnp.arctan(2 * q / jnp.sqrt(1 + 4 * q))
 
     def covariance(self, q1, q2, c):
-        x = 2 * c * jnp.sqrt(q1 * q2) / jnp.sqrt((1 + 2 * q1) * (1 + 2 * q2))
-        return 2 / np.pi * jnp.arcsin(x)
+        # arcsin as an arctangent: nothing cancels at c = 1 and large q.
+        rest = 1 + 2 * (q1 + q2) + 4 * q1 * q2 * (1 - c) * (1 + c)
+        return 2 / np.pi * jnp.arctan(2 * c * jnp.sqrt(q1 * q2 / rest))
+
+    def separation(self, q, one_minus_c):
+        obtuse = one_minus_c > 1
+        x = jnp.where(obtuse, 1.0, one_minus_c)
+        acute = 2 / np.pi * jnp.arctan(q * x * self._chord_ratio(q, x / 2, 1 - x))
+        return jnp.where(obtuse, self.variance(q) - self.covariance(q, q, 1 - one_minus_c), acute)
 
     def slope_moment(self, q):
         return 4 / np.pi / jnp.sqrt(1 + 4 * q)
 
     def chord(self, q, theta):
-        # arcsin x - arcsin cx as one arctangent, with 1 - c factored out of it.
-        s2, c = jnp.sin(theta / 2) ** 2, jnp.cos(theta)
-        one, other = jnp.sqrt(1 + 4 * q), jnp.sqrt(1 + 4 * q + 4 * q * q * (1 - c * c))
-        ratio = 4 * (1 - s2) * (1 + 2 * q) ** 2 / ((other + c * one) * (one * other + 4 * q * q * c))
+        s2 = jnp.sin(theta / 2) ** 2
+        ratio = self._chord_ratio(q, s2, jnp.cos(theta))
         return 2 / np.pi * ratio * _ratio(jnp.arctan, 2 * q * ratio * s2)
+
+    @staticmethod
+    def _chord_ratio(q, s2, c):
+        """arcsin x - arcsin cx is the arctangent of this times 2 q s2, with s2 = (1 - c) / 2."""
+        one, other = jnp.sqrt(1 + 4 * q), jnp.sqrt(1 + 4 * q + 16 * q * q * s2 * (1 - s2))
+        return 4 * (1 - s2) * (1 + 2 * q) ** 2 / ((other + c * one) * (one * other + 4 * q * q * c))
 
     def slope_covariance(self, q, theta):
         c = jnp.cos(theta)
@@ -69,6 +80,9 @@ class Sin(Dual):
 
     def covariance(self, q1, q2, c):
         return _half_exponentials(q1, q2, c, jnp.subtract)
+
+    def separation(self, q, one_minus_c):
+        return -(1 + jnp.exp(-q * (2 - one_minus_c))) / 2 * jnp.expm1(-q * one_minus_c)
 
     def slope_moment(self, q):
         return (1 + jnp.exp(-2 * q)) / 2
@@ -100,8 +114,11 @@ class Cos(Dual):
     def covariance(self, q1, q2, c):
         # exp(-(q1 + q2)/2) (cosh x - 1)
         x = c * jnp.sqrt(q1 * q2)
-        edge = jnp.exp(jnp.abs(x) - (q1 + q2) / 2)
-        return edge * jnp.expm1(-jnp.abs(x)) ** 2 / 2
+        size = jnp.where(x < 0, -x, x)  # jnp.abs has no second derivative of its square at 0
+        return jnp.exp(size - (q1 + q2) / 2) * jnp.expm1(-size) ** 2 / 2
+
+    def separation(self, q, one_minus_c):
+        return jnp.expm1(-q * (2 - one_minus_c)) * jnp.expm1(-q * one_minus_c) / 2
 
     def slope_moment(self, q):
         return -jnp.expm1(-2 * q) / 2
@@ -139,6 +156,10 @@ class Snake(Dual):
     def covariance(self, q1, q2, c):
         (k, wave1), (_, wave2) = self._wave(q1), self._wave(q2)
         return c * jnp.sqrt(q1 * q2) + Cos().covariance(wave1, wave2, c) / k**2
+
+    def separation(self, q, one_minus_c):
+        k, wave = self._wave(q)
+        return q * one_minus_c + Cos().separation(wave, one_minus_c) / k**2
 
     def slope_moment(self, q):
         return 1 + Cos().slope_moment(self._wave(q)[1])
@@ -189,8 +210,13 @@ class Polynomial(Dual):
     def slope_moment(self, q):
         return sum((n * a * a for n, a in enumerate(self._hermite(q))), jnp.zeros_like(q)) / q
 
+    def separation(self, q, one_minus_c):
+        return q * one_minus_c * self._chord(q, 1 - one_minus_c)
+
     def chord(self, q, theta):
-        c = jnp.cos(theta)
+        return self._chord(q, jnp.cos(theta))
+
+    def _chord(self, q, c):
         powers = total = jnp.zeros_like(c)
         for n, a in enumerate(self._hermite(q)[1:]):
             powers = powers + c**n

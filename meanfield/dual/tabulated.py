@@ -66,6 +66,9 @@ class TabulatedDual(Dual):
     def covariance(self, q1, q2, c):
         return self.source.covariance(q1, q2, c)
 
+    def separation(self, q, one_minus_c):
+        return self.source.separation(q, one_minus_c)
+
     def reflected_covariance(self, q):
         return self.source.reflected_covariance(q)
 
@@ -85,7 +88,9 @@ class TabulatedDual(Dual):
         """The table at one variance."""
         cell, place = cell_of(q)
         panel, row = cell // CELLS, cell % CELLS
-        slot = jnp.maximum(_at(self.slots, panel), 0)
+        slot = _at(self.slots, panel)
+        place = jnp.where(slot < 0, jnp.nan, place)  # no table there, and no number
+        slot = jnp.maximum(slot, 0)
         return Section(self, slot, row, place, *stretch_of(panel.astype(q.dtype)))
 
     def chord_at(self, q):

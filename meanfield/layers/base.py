@@ -64,6 +64,15 @@ class Layer(ABC):
         gain, rate = jax.jvp(self.pair_gain_at(q), (theta,), (jnp.ones_like(theta),))
         return gain + jnp.tan(theta / 2) * rate
 
+    def separation_map(self, q: Scalar, one_minus_c: Scalar) -> Scalar:
+        """delta' of two signals of variance q > 0 at correlation -1 <= c <= 1; 0 at c = 1."""
+        obtuse, together = one_minus_c > 1, one_minus_c == 0
+        theta = 2 * jnp.arcsin(jnp.sqrt(jnp.where(obtuse | together, 0.5, one_minus_c) / 2))
+        gain = jnp.where(together, self.tangent(q), self.pair_gain(q, theta))
+        c = jnp.where(obtuse, 1 - one_minus_c, -0.5)
+        apart = self.variance_map(q) - self.covariance_map(q, q, c)
+        return jnp.where(obtuse, apart, gain * q * one_minus_c)
+
     def variance_from_silence(self) -> Scalar:
         """Q(0)."""
         return self.variance_map(jnp.zeros((), self.dtype()))

@@ -90,6 +90,13 @@ class Chain(Layer):
 
         return gain
 
+    def separation_map(self, q, one_minus_c):
+        variances = self._variances(q)
+        for layer, before, after in zip(self.layers, variances[:-1], variances[1:], strict=True):
+            delta = layer.separation_map(before, one_minus_c)
+            one_minus_c = delta / after
+        return delta
+
     def tangent(self, q):
         before = zip(self.layers, self._variances(q), strict=False)
         return math.prod(layer.tangent(x) for layer, x in before)

@@ -94,6 +94,10 @@ class Dense(Layer):
             self.prior.weight_var * self._mean_variance_share(q)[2] if self.between else self.prior.weight_var
         )
 
+    def separation_map(self, q, one_minus_c):
+        """E (h1' - h2')^2 / 2, half the pair's squared distance one layer on, at equal variances."""
+        return self._weight(q) * self.dual.separation(q, one_minus_c)
+
     def fixed_angle(self, q, scale, chi_1):
         if not self.dual.closed_angle:
             return super().fixed_angle(q, scale, chi_1)

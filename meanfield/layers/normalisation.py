@@ -26,6 +26,9 @@ class _Homogeneous(Layer):
     def pair_gain(self, q, theta):
         return self.factor(q)
 
+    def separation_map(self, q, one_minus_c):
+        return self.variance_map(q) * one_minus_c
+
     def slope(self, q, theta):
         return self.factor(q)
 

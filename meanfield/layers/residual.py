@@ -65,6 +65,9 @@ class Residual(Layer):
         gain = self.branch.pair_gain_at(q)
         return lambda theta: self._sum(1.0, gain(theta))
 
+    def separation_map(self, q, one_minus_c):
+        return self._sum(q * one_minus_c, self.branch.separation_map(q, one_minus_c))
+
     def tangent(self, q):
         return self._sum(1.0, self.branch.tangent(q))
 
