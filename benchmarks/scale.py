@@ -21,8 +21,8 @@ import numpy as np
 from harness import main, median_seconds
 
 import meanfield as mf
-from meanfield.activations import as_activation
-from meanfield.points import point_solver
+from meanfield.activations.names import as_activation
+from meanfield.fixed_points.strategies import point_solver
 
 ACTIVATIONS = ("tanh", "gelu", "silu", "mish", "elu", "softplus", "hard_tanh", "softsign")
 _TRANSCENDENTAL = 20
@@ -132,7 +132,7 @@ print(int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0]) / 1024
 """
 _TABLE = """
 import time, jax, jax.numpy as jnp
-from meanfield.activations import as_activation
+from meanfield.activations.names import as_activation
 from meanfield.dual import dual_of, tables_of
 jax.config.update("jax_enable_x64", True)
 jnp.zeros(1).block_until_ready()

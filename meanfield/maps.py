@@ -6,11 +6,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from meanfield import validation
-from meanfield.broadcasting import pointwise
 from meanfield.layers import as_layer
-from meanfield.priors import AsymmetricPrior
-from meanfield.pytrees import register_dataclass
+from meanfield.numerics.broadcasting import pointwise
+from meanfield.numerics.pytrees import register_dataclass
+from meanfield.priors import handler
+from meanfield.support import validation
 
 
 def q_map(activation, prior=None, q=1.0) -> Float[Array, "..."]:
@@ -63,10 +63,8 @@ def propagate(activation, prior=None, *, q0=1.0, c0=0.5, depth=50, q2=None) -> T
     is a ``PopulationDynamics``, sampled, whose fields q, c and q2 mean the same.
     Raises TypeError or ValueError. Source: THEORY section 3.
     """
-    if isinstance(prior, AsymmetricPrior):
-        from meanfield.density.population import population_dynamics
-
-        return population_dynamics(activation, prior, q0=q0, c0=c0, depth=depth, q2=q2)
+    if (other := handler(prior, "propagate")) is not None:
+        return other(activation, prior, q0=q0, c0=c0, depth=depth, q2=q2)
     layer = as_layer(activation, prior)
     depth = validation.count("depth", depth, low=0)
     q0 = validation.real("q0", q0, low=0.0, low_open=True)

@@ -9,7 +9,7 @@ from problems import FUNCTIONS, gaussian_mean, second_moment
 from scipy import special
 
 import meanfield as mf
-from meanfield.activations import as_activation
+from meanfield.activations.names import as_activation
 from meanfield.dual import QuadratureDual, closed_form, dual_of
 
 CLOSED = [

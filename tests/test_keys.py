@@ -11,9 +11,9 @@ import pytest
 from problems import gaussian_mean, relative
 
 import meanfield as mf
-from meanfield.activations import as_activation
-from meanfield.dual.tables import _content_key
-from meanfield.special_weights import as_special_weight
+from meanfield.activations.names import as_activation
+from meanfield.asymmetric.special_weights import as_special_weight
+from meanfield.dual.tables.build import _content_key
 
 GAIN = 1.0
 PRIOR = mf.NormalPrior(1.5, 0.1)
@@ -154,7 +154,7 @@ DIFFERENT = {
 
 
 def test_functions_that_differ_are_different_programs():
-    from meanfield.programs import fingerprint
+    from meanfield.activations.programs import fingerprint
 
     with jax.enable_x64(True):
         keys = [fingerprint(fn, jax.make_jaxpr(fn)(1.0), 0) for fn in DIFFERENT.values()]
@@ -223,8 +223,8 @@ def test_parameters_may_be_arrays(x64):
 
 CONTENT = """
 import jax, jax.numpy as jnp
-from meanfield.activations import as_activation
-from meanfield.dual.tables import _content_key
+from meanfield.activations.names import as_activation
+from meanfield.dual.tables.build import _content_key
 functions = ["gelu", "elu(0.5)", lambda x: jax.nn.relu(x) + 0.3 * jnp.where(x > 1, jnp.sin(x), x)]
 keys = [_content_key(as_activation(f)) for f in functions]
 """

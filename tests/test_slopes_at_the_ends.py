@@ -13,7 +13,7 @@ import pytest
 from problems import _panels
 
 import meanfield as mf
-from meanfield.activations import FAMILIES, FIXED
+from meanfield.activations.names import FAMILIES, FIXED
 
 WEIGHT_VAR, BIAS_VAR, KAPPA = 1.7, 0.1, 0.3
 PRIOR = mf.NormalPrior(WEIGHT_VAR, BIAS_VAR, KAPPA)

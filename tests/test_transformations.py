@@ -142,7 +142,7 @@ def test_a_scan_may_hold_a_fixed_point(x64):
 
 
 def test_the_same_call_compiles_once():
-    from meanfield import broadcasting
+    from meanfield.numerics import broadcasting
 
     weight_vars = np.linspace(0.5, 1.5, 5, dtype=np.float32)
     mf.fixed_point("sin", mf.NormalPrior(weight_vars, 0.1))

@@ -102,8 +102,3 @@ class Dual(ABC):
     def line_error(self, q: Scalar) -> Scalar:
         """Estimated relative error of the mean and variance alone."""
         return self.error(q)
-
-
-def is_table(value) -> bool:
-    """Whether a value is a table of moments: one thing for all points, whatever its arrays' shapes."""
-    return isinstance(value, Dual) and value.is_table

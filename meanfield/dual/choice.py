@@ -7,12 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from meanfield.activation import Activation, rebuilt, static_fields
-from meanfield.activations import FAMILIES, FIXED
+from meanfield.activations.activation import Activation, rebuilt, static_fields
+from meanfield.activations.names import FAMILIES, FIXED
 from meanfield.dual.base import Dual
 from meanfield.dual.closed_forms import closed_form
 from meanfield.dual.quadrature import QuadratureDual
-from meanfield.memo import Memo
+from meanfield.numerics.memo import Memo
 
 TOLERANCE = 1e-10
 _REFINEMENTS = (1, 2)

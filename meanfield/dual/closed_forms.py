@@ -9,11 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from meanfield import activations
-from meanfield.activation import Activation
+from meanfield.activations.activation import Activation
 from meanfield.dual.base import Dual
 from meanfield.dual.homogeneous import LinearPieces, QuadraticPieces
 from meanfield.dual.piecewise_linear import PiecewiseLinear
-from meanfield.pytrees import register_dataclass
+from meanfield.numerics.pytrees import register_dataclass
 
 
 def _ratio(f, x):

@@ -16,7 +16,7 @@ import numpy as np
 
 from meanfield.dual.base import Dual
 from meanfield.dual.slopes import angle_of, per_sine, with_slope
-from meanfield.pytrees import register_dataclass
+from meanfield.numerics.pytrees import register_dataclass
 
 
 def _sin_minus_t_cos(t, xp=jnp):

@@ -16,7 +16,7 @@ import numpy as np
 from meanfield.dual.base import Dual
 from meanfield.dual.quadrature import gauss_legendre
 from meanfield.dual.slopes import angle_of, meeting_of_jumps, with_slope
-from meanfield.pytrees import register_dataclass
+from meanfield.numerics.pytrees import register_dataclass
 
 _NODES = 96
 _PIECE_NODES = 24  # for a bell's middle
@@ -161,9 +161,7 @@ def _slope_at(z, x):
 def _bend_at(z, x):
     dual, q1, q2 = z
     products = np.outer(dual._jumps, dual._jumps)
-    return jnp.sqrt(q1 * q2) * meeting_of_jumps(
-        dual._scaled_kinks(q1), dual._scaled_kinks(q2), products, x
-    )
+    return jnp.sqrt(q1 * q2) * meeting_of_jumps(dual._scaled_kinks(q1), dual._scaled_kinks(q2), products, x)
 
 
 def _separation_at(z, x):

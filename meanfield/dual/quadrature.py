@@ -21,10 +21,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from meanfield.activation import Activation
+from meanfield.activations.activation import Activation
 from meanfield.dual.base import Dual, Scalar
 from meanfield.dual.slopes import meeting_of_jumps, with_slope
-from meanfield.pytrees import register_dataclass
+from meanfield.numerics.pytrees import register_dataclass
 
 Nodes = Float[Array, " n"]
 

@@ -58,7 +58,9 @@ def _over_z(fn, which):
         at = jnp.stack([leaves[i] for i in which])
         if len(which) > 1:
             return jax.jacfwd(moved)(at)
-        return jax.jvp(moved, (at,), (jnp.ones_like(at),))[1][..., None]  # no axis: shares what value computes
+        return jax.jvp(moved, (at,), (jnp.ones_like(at),))[1][
+            ..., None
+        ]  # no axis: shares what value computes
 
     return derivatives
 
@@ -85,7 +87,7 @@ def angle_of(x):
 
 
 def meeting_of_jumps(a, b, products, x):
-    """sqrt(q1 q2) sum_ij products_ij p(k_i, k_j) with p the density of the pair, a = k/sqrt(q1), b = k/sqrt(q2).
+    """sqrt(q1 q2) sum_ij products_ij p(k_i, k_j), p the density of the pair; a = k/sqrt(q1), b = k/sqrt(q2).
 
     What jumps s_i of phi' at k_i give d^2 E phi(u1) phi(u2) / dc^2 for products s_i s_j, over sqrt(q1 q2)
     (Price 1958). Infinite at c = 1 or -1 where two of them fall on each other.

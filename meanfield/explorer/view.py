@@ -6,14 +6,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from meanfield.activations import as_activation
+from meanfield.activations.names import as_activation
 from meanfield.dual import Dual, dual_of, is_tabulable, panel_of, tables_of
 from meanfield.explorer.settings import RANGES, Settings
-from meanfield.fixedpoint import FixedPoint, fixed_point
+from meanfield.fixed_points.point import FixedPoint, fixed_point
+from meanfield.fixed_points.stability import depth_scales_at, exponents_at
+from meanfield.grids.phase_diagrams import PhaseDiagram, phase_diagram
 from meanfield.layers import Dense
-from meanfield.lyapunov import depth_scales_at, exponents_at
-from meanfield.phase_diagrams import PhaseDiagram, phase_diagram
-from meanfield.pytrees import replaced
+from meanfield.numerics.pytrees import replaced
 from meanfield.status import Phase, Status
 
 DEPTH = 30

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
-from meanfield.activation import Activation
-from meanfield.activations import as_activation
+from meanfield.activations.activation import Activation
+from meanfield.activations.names import as_activation
 from meanfield.layers.base import Layer, fewest
 from meanfield.layers.contract import keeps_contract
 from meanfield.layers.dense import Dense
+from meanfield.numerics.pytrees import register_dataclass, replaced
 from meanfield.priors import is_prior
-from meanfield.pytrees import register_dataclass, replaced
 
 
 @register_dataclass

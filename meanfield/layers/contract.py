@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from meanfield import validation
 from meanfield.layers.base import Layer
+from meanfield.support import validation
 
 _ANGLE = 0.5
 

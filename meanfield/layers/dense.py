@@ -6,14 +6,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from meanfield.activation import Activation
-from meanfield.activations import as_activation
-from meanfield.asymptotes import asymptote_at_infinity, asymptote_at_zero
+from meanfield.activations.activation import Activation
+from meanfield.activations.asymptotes import asymptote_at_infinity, asymptote_at_zero
+from meanfield.activations.names import as_activation
 from meanfield.dual import Dual, LinearPieces, dual_of
 from meanfield.layers.base import Layer
 from meanfield.layers.dense_limits import dense_limit
+from meanfield.numerics.pytrees import register_dataclass, replaced
 from meanfield.priors import gaussian_prior
-from meanfield.pytrees import register_dataclass, replaced
 
 
 @register_dataclass

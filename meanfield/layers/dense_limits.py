@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from meanfield.asymptotes import Asymptote
+from meanfield.activations.asymptotes import Asymptote
 from meanfield.dual import LinearPieces, QuadraticPieces
 from meanfield.layers.limits import LimitMap
 from meanfield.numerics.angles import solve_angle

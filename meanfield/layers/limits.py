@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from meanfield.numerics.angles import solve_angle
-from meanfield.pytrees import register_dataclass
+from meanfield.numerics.pytrees import register_dataclass
 
 
 @register_dataclass

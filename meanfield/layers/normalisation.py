@@ -5,9 +5,9 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from meanfield import validation
 from meanfield.layers.base import Layer
-from meanfield.pytrees import register_dataclass
+from meanfield.numerics.pytrees import register_dataclass
+from meanfield.support import validation
 
 
 class _Homogeneous(Layer):

@@ -5,10 +5,10 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from meanfield import validation
 from meanfield.layers.base import Layer
 from meanfield.layers.contract import keeps_contract
-from meanfield.pytrees import register_dataclass, replaced
+from meanfield.numerics.pytrees import register_dataclass, replaced
+from meanfield.support import validation
 
 
 @register_dataclass

@@ -25,7 +25,7 @@ from jaxtyping import Array, Complex
 from numpy.polynomial import legendre
 
 from meanfield.dual.quadrature import _tail
-from meanfield.pytrees import register_dataclass
+from meanfield.numerics.pytrees import register_dataclass
 from meanfield.spectra.slopes import SlopeLaw, silent_points, slope
 
 _ORDER = 16

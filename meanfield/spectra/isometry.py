@@ -14,17 +14,17 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from meanfield import validation
-from meanfield.broadcasting import pointwise
-from meanfield.criticality import critical_line
 from meanfield.dual import tables_of
+from meanfield.fixed_points.criticality import critical_line
+from meanfield.fixed_points.variance import variance_fixed_point
 from meanfield.layers import as_dense
-from meanfield.memo import Memo
+from meanfield.numerics.broadcasting import pointwise
+from meanfield.numerics.memo import Memo
+from meanfield.numerics.pytrees import register_dataclass, replaced
 from meanfield.priors import NormalPrior, OrthogonalPrior
-from meanfield.pytrees import register_dataclass, replaced
 from meanfield.spectra.slopes import SlopeLaw, like_gaussian, slopes_at, stationary_points
 from meanfield.status import Status
-from meanfield.variance import variance_fixed_point
+from meanfield.support import validation
 
 _FEWEST_FOR_TABLE = 4096
 _NODES = 2048  # of log q, between which two moments are interpolated to fourth order

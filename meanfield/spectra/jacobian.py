@@ -11,10 +11,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from meanfield import validation
-from meanfield.broadcasting import pointwise
 from meanfield.layers import as_dense
-from meanfield.pytrees import register_dataclass
+from meanfield.numerics.broadcasting import pointwise
+from meanfield.numerics.pytrees import register_dataclass
 from meanfield.spectra.contour import BentLaw
 from meanfield.spectra.marks import marks
 from meanfield.spectra.one_layer import one_orthogonal_layer
@@ -22,6 +21,7 @@ from meanfield.spectra.panels import panel_rule
 from meanfield.spectra.resolvent import Product
 from meanfield.spectra.slopes import like_gaussian, slopes_at, stationary_points
 from meanfield.status import Status
+from meanfield.support import validation
 
 _COARSE = 256
 _REFINEMENTS = 2

@@ -14,12 +14,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from meanfield import validation
-from meanfield.broadcasting import pointwise
 from meanfield.layers import as_dense
-from meanfield.pytrees import register_dataclass
+from meanfield.numerics.broadcasting import pointwise
+from meanfield.numerics.pytrees import register_dataclass
 from meanfield.spectra.slopes import like_gaussian, slopes_at, stationary_points
 from meanfield.status import Status
+from meanfield.support import validation
 
 _STEPS = 60
 

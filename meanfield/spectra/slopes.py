@@ -14,14 +14,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from meanfield.broadcasting import pointwise
 from meanfield.dual.quadrature import _tail, graded_nodes
+from meanfield.fixed_points.variance import variance_fixed_point
 from meanfield.layers import Dense
-from meanfield.memo import Memo
+from meanfield.numerics.broadcasting import pointwise
+from meanfield.numerics.memo import Memo
+from meanfield.numerics.pytrees import register_dataclass, replaced
 from meanfield.priors import NormalPrior
-from meanfield.pytrees import register_dataclass, replaced
 from meanfield.status import Status
-from meanfield.variance import variance_fixed_point
 
 _COUNTS = (96, 64)  # of nodes near and far, on each side of a kink, in double precision
 _FEW = (48, 32)
