@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -23,8 +23,6 @@ class Dual(ABC):
     however close ``c`` comes to 1 (THEORY section 2).
     """
 
-    closed_variance: ClassVar[bool] = False
-    """Whether variances grow in proportion, so that fixed points of q are in closed form."""
     closed_angle: ClassVar[bool] = False
     """Whether ``angle_at_chord`` inverts the chord in closed form."""
     is_tabulable: ClassVar[bool] = False
@@ -90,6 +88,11 @@ class Dual(ABC):
     def exact(self) -> "Dual":
         """The source of moments that a table was made from; else the dual itself."""
         return self
+
+    @property
+    def pieces(self) -> tuple[Any, Any] | None:
+        """(left, right) slopes if phi is straight on either side of 0; else None."""
+        return None
 
     def is_straight(self) -> Array:
         """Whether phi is linear."""

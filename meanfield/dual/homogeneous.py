@@ -94,8 +94,11 @@ class LinearPieces(Dual):
     left: jax.Array | float
     right: jax.Array | float
 
-    closed_variance = True
     closed_angle = True
+
+    @property
+    def pieces(self):
+        return self.left, self.right
 
     def is_straight(self):
         return jnp.asarray(self.left == self.right)

@@ -13,7 +13,7 @@ from meanfield.empirical.initializations import initialization as as_initializat
 from meanfield.empirical.tasks import Task
 from meanfield.empirical.tasks import task as as_task
 from meanfield.empirical.training import LearningCurves, train
-from meanfield.numerics.statistics import interval_of_mean
+from meanfield.numerics.statistics import LEVEL, interval_of_mean
 from meanfield.support import validation
 from meanfield.support.files import save_npz
 

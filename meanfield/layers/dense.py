@@ -112,7 +112,7 @@ class Dense(Layer):
     # --- what is special ----------------------------------------------------------------
 
     def affine(self):
-        if not self.dual.closed_variance or self.between:
+        if self.dual.pieces is None or self.between:
             return None
         one = jnp.ones((), self.dtype())
         return self.prior.propagate_moments(self.dual.variance(one), self.dual.mean(one) ** 2) - (

@@ -50,7 +50,7 @@ class BentLaw:
     @classmethod
     def of(cls, layer, law: SlopeLaw, q, panels: int) -> "BentLaw":
         """The law at variance q > 0, ``panels`` on each side of a kink, twice as many with zeros of phi'."""
-        if layer.dual.closed_variance:
+        if layer.dual.pieces:
             value, weight = law.square, law.weight
         else:
             value, weight = _bent(layer.activation, q, panels, law.least * law.largest)

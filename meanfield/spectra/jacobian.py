@@ -286,7 +286,7 @@ def _at_rung(rung):
 
 
 def _kinks_of(layer) -> int:
-    return 1 if layer.dual.closed_variance else len(layer.activation.kinks)
+    return 1 if layer.dual.pieces else len(layer.activation.kinks)
 
 
 def top_atom(product: Product):

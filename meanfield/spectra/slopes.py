@@ -49,8 +49,8 @@ class SlopeLaw:
     @classmethod
     def of(cls, layer, q) -> "SlopeLaw":
         """The law at variance q > 0. Slopes that round to zero count as zero."""
-        if layer.dual.closed_variance:
-            pieces = jnp.stack([jnp.asarray(x, q.dtype) for x in (layer.dual.left, layer.dual.right)])
+        if layer.dual.pieces:
+            pieces = jnp.stack([jnp.asarray(x, q.dtype) for x in layer.dual.pieces])
             square, weight = pieces**2, jnp.full(2, 0.5, q.dtype)
             unbounded = jnp.asarray(False)
         else:

@@ -20,8 +20,8 @@ def unit_gain_weight_var(activation, anticorrelation, law: SpecialWeight):
     """
     activation = as_activation(activation)
     kappa = validation.real("anticorrelation", anticorrelation, high=1.0)
-    pieces = dual_of(activation)
-    if not pieces.closed_variance:
+    pieces = dual_of(activation).pieces
+    if pieces is None:
         raise ValueError(
             f"unit gain is defined for piecewise linear activations with one kink at 0, such as relu; "
             f"that of {activation!r} depends on the signal: see meanfield.fixed_point"
@@ -29,12 +29,12 @@ def unit_gain_weight_var(activation, anticorrelation, law: SpecialWeight):
     kernel = kernel_of(law, STEP)
     if validation.is_traced(activation, kappa):
         return _weight_var(activation, kappa, kernel)
-    if not largest_carried(law.moment(2), pieces.left, pieces.right) < 1:
+    if not largest_carried(law.moment(2), *pieces) < 1:
         raise ValueError(
             f"special_weight {law!r} alone amplifies the signals of {activation!r} (E B^2 phi^2 > h^2): "
             "no weight variance gives unit gain"
         )
-    if pieces.left == 0 and pieces.right == 0:
+    if all(slope == 0 for slope in pieces):
         raise ValueError("unit gain is defined for an activation that is not zero everywhere")
     with jax.enable_x64(True):
         result = np.asarray(_weight_var(activation, np.asarray(kappa, float), kernel))

@@ -219,9 +219,10 @@ def _place_of(process, processes) -> tuple[int, int]:
 
 
 def _grid_of(activation, given: dict, start: dict) -> Grid:
+    names: tuple[str, ...] = ()
     if is_layer_function(activation, given):
         layers = layer_family(activation, given)
-        family, names, columns = (lambda: layers), (), layers.names
+        family, columns = (lambda: layers), layers.names
     else:
         family, names = _family_of(activation, {n: v for n, v in given.items() if n not in PARAMETERS})
         columns = PARAMETERS
