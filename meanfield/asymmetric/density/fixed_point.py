@@ -132,10 +132,7 @@ def families_of(layer: AsymmetricLayer) -> Families:
 def _families(kernel, activation, by_noise, of_pieces, by_growth) -> Families:
     dtype = jnp.result_type(float, *activation.params)
     pieces = dual_of(activation).pieces
-    if pieces is not None:
-        settled = of_pieces(kernel, *pieces)
-    else:
-        settled = by_noise(kernel, activation)
+    settled = of_pieces(kernel, *pieces) if pieces is not None else by_noise(kernel, activation)
     zero, infinity = asymptote_at_zero(activation, dtype), asymptote_at_infinity(activation, dtype)
     shrinking, growing = (by_growth(kernel, *_slopes(pieces)) for pieces in (zero, infinity))
     return Families(settled, shrinking, growing, zero, infinity)
