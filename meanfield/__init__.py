@@ -26,7 +26,10 @@ _HOMES = {
     "DepthScales": "lyapunov",
     "critical_line": "criticality",
     "CriticalLine": "criticality",
+    "critical_point": "criticality",
     "critical_weight_var": "criticality",
+    "NoCriticalPointWarning": "criticality",
+    "preserving_weight_var": "gains",
     "phase_diagram": "phase_diagrams",
     "PhaseDiagram": "phase_diagrams",
     "sweep": "sweeps",
@@ -82,7 +85,9 @@ if TYPE_CHECKING:
     from meanfield.born_dead import BornDead as BornDead
     from meanfield.born_dead import born_dead_probability as born_dead_probability
     from meanfield.criticality import CriticalLine as CriticalLine
+    from meanfield.criticality import NoCriticalPointWarning as NoCriticalPointWarning
     from meanfield.criticality import critical_line as critical_line
+    from meanfield.criticality import critical_point as critical_point
     from meanfield.criticality import critical_weight_var as critical_weight_var
     from meanfield.dead_nodes import DeadNodes as DeadNodes
     from meanfield.dead_nodes import dead_node_probability as dead_node_probability
@@ -96,6 +101,7 @@ if TYPE_CHECKING:
     from meanfield.fixedpoint import FixedPoint as FixedPoint
     from meanfield.fixedpoint import fixed_point as fixed_point
     from meanfield.fixedpoint import fixed_points as fixed_points
+    from meanfield.gains import preserving_weight_var as preserving_weight_var
     from meanfield.layers import DenseLayer as DenseLayer
     from meanfield.lyapunov import DepthScales as DepthScales
     from meanfield.lyapunov import LyapunovExponents as LyapunovExponents

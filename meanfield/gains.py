@@ -31,7 +31,9 @@ def preserving_weight_var(activation, q=1.0, bias_var=0.0, anticorrelation=0.0) 
     layer = DenseLayer.of(activation, NormalPrior(1.0, 0.0, anticorrelation))
     validation.same_shape(q=q, bias_var=bias_var, anticorrelation=anticorrelation)
     if not validation.is_traced(q, bias_var) and np.any(np.asarray(bias_var) > np.asarray(q)):
-        raise ValueError(f"bias_var must be at most q, got {bias_var} and q = {q}: no weights take variance away")
+        raise ValueError(
+            f"bias_var must be at most q, got {bias_var} and q = {q}: no weights take variance away"
+        )
     return pointwise(_keeping, layer, q, bias_var)
 
 
