@@ -19,8 +19,11 @@ from .dead.nodes import dead_node_probability as dead_node_probability
 from .dual import QuadratureWarning as QuadratureWarning
 from .dual.tables.tabulate import tabulate as tabulate
 from .fixed_points.criticality import CriticalLine as CriticalLine
+from .fixed_points.criticality import NoCriticalPointWarning as NoCriticalPointWarning
 from .fixed_points.criticality import critical_line as critical_line
+from .fixed_points.criticality import critical_point as critical_point
 from .fixed_points.criticality import critical_weight_var as critical_weight_var
+from .fixed_points.gains import preserving_weight_var as preserving_weight_var
 from .fixed_points.point import fixed_point as fixed_point
 from .fixed_points.point import fixed_points as fixed_points
 from .fixed_points.result import FixedPoint as FixedPoint

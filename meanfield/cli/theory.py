@@ -180,6 +180,7 @@ def _dead_nodes(
         born = None
         if width is not None:
             born = born_dead_probability(prior, width, depth, n_inputs=inputs, c0=start["c0"], seed=seed)
+    nodes, born = jax.device_get((nodes, born))  # outside, JAX would take float64 for float32
     on = "one input" if inputs == 1 else f"{inputs} inputs"
     print(f"{phi!r}, weight variance {value:.6g}{gain}, dead on {on}")
     print_dead_nodes(nodes)

@@ -60,6 +60,14 @@ class Dual(ABC):
     def slope_moment(self, q: Scalar) -> Scalar:
         """E phi'(u)^2; infinite where phi jumps."""
 
+    def slope_excess(self, q: Scalar) -> Scalar:
+        """q E phi'(u)^2 - E (phi(u) - phi(0))^2, which is 0 for the ReLU family.
+
+        What decides where chi_1 = 1. Sources in which the two terms nearly cancel
+        override it with a form in which they do not.
+        """
+        return q * self.slope_moment(q) - self.variance(q) - self.mean_shift(q) ** 2
+
     @abstractmethod
     def chord(self, q: Scalar, theta: Scalar) -> Scalar:
         """E (phi(u1) - phi(u2))^2 / (4 q sin^2(theta/2)), for 0 < theta <= pi/2.

@@ -22,6 +22,18 @@ def _ratio(f, x):
     return jnp.where(x == 0, 1.0, f(safe) / safe)
 
 
+_NEAR = 0.3  # where sixteen terms of a series in x^2 reach the rounding error
+
+
+def _cubic_series(x, coefficient):
+    """x^3 sum_k coefficient(k) x^2k, for x < ``_NEAR``."""
+    y = jnp.where(x < _NEAR, x * x, 0.0)
+    total = jnp.zeros_like(x)
+    for k in range(15, -1, -1):
+        total = total * y + coefficient(k)
+    return x**3 * total
+
+
 @register_dataclass
 @dataclass(frozen=True, eq=False)
 class Erf(Dual):
@@ -48,6 +60,11 @@ class Erf(Dual):
 
     def slope_moment(self, q):
         return 4 / np.pi / jnp.sqrt(1 + 4 * q)
+
+    def slope_excess(self, q):
+        x = 2 * q / jnp.sqrt(1 + 4 * q)
+        near = _cubic_series(x, lambda k: (-1) ** k / (2 * k + 3))
+        return 2 / np.pi * jnp.where(x < _NEAR, near, x - jnp.arctan(x))
 
     def chord(self, q, theta):
         s2 = jnp.sin(theta / 2) ** 2
@@ -86,6 +103,11 @@ class Sin(Dual):
 
     def slope_moment(self, q):
         return (1 + jnp.exp(-2 * q)) / 2
+
+    def slope_excess(self, q):
+        # q cosh q - sinh q, times exp(-q)
+        near = jnp.exp(-q) * _cubic_series(q, lambda k: (2 * k + 2) / math.factorial(2 * k + 3))
+        return jnp.where(q < _NEAR, near, q * self.slope_moment(q) - self.variance(q))
 
     def chord(self, q, theta):
         s2 = jnp.sin(theta / 2) ** 2
@@ -200,6 +222,9 @@ class Polynomial(Dual):
     def mean(self, q):
         return self._hermite(q)[0]
 
+    def mean_shift(self, q):
+        return Polynomial((0.0, *self.coefficients[1:])).mean(q)
+
     def variance(self, q):
         return sum((a * a for a in self._hermite(q)[1:]), jnp.zeros_like(q))
 
@@ -208,7 +233,12 @@ class Polynomial(Dual):
         return sum((a1 * a2 * c**n for n, (a1, a2) in enumerate(pairs, 1)), jnp.zeros_like(c))
 
     def slope_moment(self, q):
-        return sum((n * a * a for n, a in enumerate(self._hermite(q))), jnp.zeros_like(q)) / q
+        slope = Polynomial(tuple(n * a for n, a in enumerate(self.coefficients))[1:] or (0.0,))
+        return sum((a * a for a in slope._hermite(q)), jnp.zeros_like(q))
+
+    def slope_excess(self, q):
+        bent = sum(((n - 1) * a * a for n, a in enumerate(self._hermite(q)[1:], 1)), jnp.zeros_like(q))
+        return bent - self.mean_shift(q) ** 2
 
     def separation(self, q, one_minus_c):
         return q * one_minus_c * self._chord(q, 1 - one_minus_c)

@@ -127,6 +127,9 @@ class LinearPieces(Dual):
     def slope_moment(self, q):
         return self._power + jnp.zeros_like(q)
 
+    def slope_excess(self, q):
+        return jnp.zeros_like(q)
+
     def chord(self, q, theta):
         return self._power - self._break * _bend(theta)
 

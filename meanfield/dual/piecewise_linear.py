@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from meanfield.dual.base import Dual
-from meanfield.dual.quadrature import gauss_legendre
+from meanfield.dual.quadrature import fitted_slope_excess, gauss_legendre, nodes_at
 from meanfield.dual.slopes import angle_of, meeting_of_jumps, with_slope
 from meanfield.numerics.pytrees import register_dataclass
 
@@ -113,6 +113,16 @@ class PiecewiseLinear(Dual):
 
     def slope_moment(self, q):
         return jnp.sum(jnp.asarray(self.slopes) ** 2 * self._shares(q))
+
+    def slope_excess(self, q):
+        u, w = nodes_at(q, sorted({*self.kinks, 0.0}), 1.0)
+        right = u > 0
+        slopes = jnp.asarray(self.slopes, u.dtype)
+        at_zero = (slopes[np.searchsorted(self.kinks, 0.0, side=side)] for side in ("right", "left"))
+        value = jnp.where(right, *at_zero) * u
+        for kink, jump in zip(self.kinks, self._jumps, strict=True):
+            value += jump * jax.nn.relu((u - kink) * np.sign(kink))
+        return fitted_slope_excess(q, u, w, value, slopes[jnp.searchsorted(jnp.asarray(self.kinks), u)])
 
     def chord(self, q, theta):
         a = self._scaled_kinks(q)

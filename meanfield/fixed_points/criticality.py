@@ -1,5 +1,6 @@
 """The edge of chaos: where chi_1 = 1."""
 
+import warnings
 from dataclasses import dataclass
 
 import jax
@@ -7,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from meanfield.dual import LinearPieces
-from meanfield.layers import as_layer
+from meanfield.fixed_points.critical_search import Found, node_at, rounding, searched
+from meanfield.layers import Dense
 from meanfield.numerics.broadcasting import pointwise
 from meanfield.numerics.pytrees import register_dataclass
 from meanfield.priors import NormalPrior
@@ -16,14 +17,22 @@ from meanfield.status import Status
 from meanfield.support import validation
 
 
+class NoCriticalPointWarning(UserWarning):
+    """``critical_weight_var`` is NaN: there is no edge of chaos at that bias variance."""
+
+
 @register_dataclass
 @dataclass(frozen=True, eq=False)
 class CriticalLine:
     """Points at which chi_1 = 1, each at its own variance q; all leaves of one shape.
 
-    weight_var, bias_var: the prior there. chi_q: Q'(q). status: CONVERGED where the
-    point lies on the critical line, UNSTABLE where q repels (|chi_q| >= 1), INVALID
-    where no bias_var >= 0 makes q critical; the numbers are given at each.
+    weight_var, bias_var: the prior there. chi_q: Q'(q). status:
+
+    * CONVERGED: the point lies on the critical line.
+    * VANISHING: the point is the line's end at q = 0, without bias (tanh: weight_var 1).
+    * MARGINAL: without bias, every variance is a fixed point (ReLU: weight_var 2).
+    * UNSTABLE: q repels (|chi_q| >= 1), so that no signals get there; the numbers are given.
+    * INVALID: no bias_var >= 0 makes q critical, or no q is critical at that bias_var.
     """
 
     weight_var: Float[Array, "..."]
@@ -40,93 +49,94 @@ def critical_line(activation, q, anticorrelation=0.0) -> CriticalLine:
     Source: THEORY section 6; Schoenholz et al. 2017.
     """
     q = validation.real("q", q, low=0.0, low_open=True)
-    layer = as_layer(activation, NormalPrior(1.0, 0.0, anticorrelation))
-    return pointwise(_critical_point, layer, q)
+    return pointwise(_at_variance, _unit_layer(activation, anticorrelation), q)
 
 
-def _critical_point(layer, q) -> CriticalLine:
-    valid = layer.is_valid() & (q > 0) & jnp.isfinite(q)
-    layer = layer.guarded(valid)
-    q = jnp.where(valid, q, 1.0)
+def critical_point(activation, bias_var, anticorrelation=0.0) -> CriticalLine:
+    """The critical prior with each bias_var >= 0: ``critical_line`` solved for the variance q.
 
-    def per_weight(q):
-        return layer.dual.variance(q) + (1 - layer.prior.anticorrelation) * layer.dual.mean(q) ** 2
+    Of several points on the line, that with the least weight_var; where all repel, that of those,
+    UNSTABLE; where chi_1 = 1 at no q, NaN and INVALID. Without bias the line's end at q = 0 counts,
+    VANISHING; where MARGINAL, 1 stands for any q. Searched is q up to 1e20, in single
+    precision up to 1e12; points within 1e-4 of one another (relative, in q) may be missed.
 
-    weight_var = 1 / layer.dual.slope_moment(q)
-    moment, slope = jax.jvp(per_weight, (q,), (jnp.ones_like(q),))
-    bias_var, chi_q = q - weight_var * moment, weight_var * slope
-    eps = jnp.finfo(q.dtype).eps
-    bias_var = jnp.where(jnp.abs(bias_var) <= 8 * eps * q, 0.0, bias_var)
-    # A homogeneous activation without bias is critical at every q: marginal, not repelling.
-    marginal = isinstance(layer.dual, LinearPieces) & (bias_var == 0)
-    status = jnp.where(jnp.abs(chi_q) < 1, Status.CONVERGED, Status.UNSTABLE)
-    status = jnp.where(marginal, Status.MARGINAL, status)
-    status = jnp.where((bias_var >= 0) & (weight_var > 0), status, Status.INVALID)
-    weight_var, bias_var, q, chi_q = (jnp.where(valid, x, jnp.nan) for x in (weight_var, bias_var, q, chi_q))
-    status = jnp.where(valid, status, Status.INVALID).astype(jnp.int32)
-    return CriticalLine(weight_var, bias_var, q, chi_q, status)
-
-
-_SEARCH = np.geomspace(1e-12, 1e6, 361)
+    bias_var and anticorrelation broadcast. Differentiable.
+    Raises TypeError or ValueError. Source: THEORY section 6.
+    """
+    bias_var = validation.real("bias_var", bias_var, low=0.0)
+    return pointwise(_at_bias, _unit_layer(activation, anticorrelation), bias_var)
 
 
 def critical_weight_var(activation, bias_var, anticorrelation=0.0) -> Float[Array, "..."]:
     """sigma_w^2 at the edge of chaos for each bias_var >= 0; NaN where there is no edge.
 
-    bias_var and anticorrelation broadcast. The smallest one, if a line is crossed more
-    than once with a stable variance below 10^6. Differentiable.
+    That of ``critical_point`` where its status is CONVERGED, VANISHING or MARGINAL. Where there is
+    none a ``NoCriticalPointWarning`` says why, unless the call is traced.
+    bias_var and anticorrelation broadcast. Differentiable.
     Raises TypeError or ValueError. Source: THEORY section 6.
     """
-    bias_var = validation.real("bias_var", bias_var, low=0.0)
-    layer = as_layer(activation, NormalPrior(1.0, 0.0, anticorrelation))
-    return pointwise(_critical_weight, layer, bias_var)
+    point = critical_point(activation, bias_var, anticorrelation)
+    if not validation.is_traced(point):
+        _warn_where_none(activation, anticorrelation, jax.device_get(point))
+    return jnp.where(point.status == Status.UNSTABLE, jnp.nan, point.weight_var)
 
 
-def _critical_weight(layer, bias_var):
+def _unit_layer(activation, anticorrelation) -> Dense:
+    """The layer with weight variance 1 and without bias, from which all others follow."""
+    return Dense(activation, NormalPrior(1.0, 0.0, anticorrelation))
+
+
+def _at_variance(layer, q) -> CriticalLine:
+    valid = layer.is_valid() & (q > 0) & jnp.isfinite(q)
+    layer = layer.guarded(valid)
+    q = jnp.where(valid, q, 1.0)
+    node = node_at(layer, q)
+    lost = rounding(q)
+    bias_var = jnp.where(jnp.abs(node.bias_var) <= lost * q, 0.0, node.bias_var)
+    status = jnp.where(node.attracts, Status.CONVERGED, Status.UNSTABLE)
+    marginal = (bias_var == 0) & (jnp.abs(node.contraction) <= lost)
+    status = jnp.where(marginal, Status.MARGINAL, status)
+    status = jnp.where((bias_var >= 0) & (node.weight_var > 0), status, Status.INVALID)
+    return _line(valid, node.weight_var, bias_var, q, 1 - node.contraction, status)
+
+
+def _at_bias(layer, bias_var) -> CriticalLine:
     valid = layer.is_valid() & (bias_var >= 0) & jnp.isfinite(bias_var)
     layer = layer.guarded(valid)
     target = jnp.where(valid, bias_var, 0.1)
-    if isinstance(layer.dual, LinearPieces):
-        return _critical_weight_of_pieces(layer, target, valid)
-
-    log_q = jnp.log(jnp.asarray(_SEARCH, target.dtype))
-    line = jax.lax.stop_gradient(jax.vmap(lambda x: _critical_point(layer, jnp.exp(x)))(log_q))
-    stable = jnp.abs(line.chi_q) < 1
-    excess = line.bias_var - jax.lax.stop_gradient(target)
-    crossing = stable[1:] & stable[:-1] & (excess[1:] >= 0) & (excess[:-1] < 0)
-    found = jnp.any(crossing)
-    cell = jnp.where(found, jnp.argmax(crossing), 0)
-
-    def gap(x):
-        return jnp.where(found, _critical_point(layer, jnp.exp(x)).bias_var - target, x - log_q[0])
-
-    def solve(f, start):
-        def step(_, state):
-            x, low, high = state
-            value, slope = jax.jvp(f, (x,), (jnp.ones_like(x),))
-            low, high = jnp.where(value < 0, x, low), jnp.where(value < 0, high, x)
-            new = x - value / jnp.where(slope == 0, jnp.inf, slope)
-            return jnp.where((new >= low) & (new <= high), new, (low + high) / 2), low, high
-
-        return jax.lax.fori_loop(0, 40, step, (start, log_q[cell], log_q[cell + 1]))[0]
-
-    start = (log_q[cell] + log_q[cell + 1]) / 2
-    x = jax.lax.custom_root(gap, start, solve, lambda g, y: y / g(jnp.ones_like(y)))
-    weight_var = 1 / layer.dual.slope_moment(jnp.exp(x))
-    # Without bias, a line that starts at q = 0 has its end there.
-    at_zero = (target == 0) & ~found & stable[0] & (excess[0] >= 0) & (line.bias_var[0] <= 1e-6 * _SEARCH[0])
-    end = 1 / layer.dual.slope_moment(jnp.asarray(_SEARCH[0], target.dtype))
-    weight_var = jnp.where(found, weight_var, jnp.where(at_zero, end, jnp.nan))
-    return jnp.where(valid, weight_var, jnp.nan)
+    found: Found = searched(layer, target)
+    node = node_at(layer, jnp.exp(found.log_q))
+    q = jnp.where(found.at_zero, 0.0, jnp.exp(found.log_q))
+    status = jnp.where(found.at_zero, Status.VANISHING, Status.CONVERGED)
+    status = jnp.where(found.marginal, Status.MARGINAL, status)
+    status = jnp.where(found.attracts, status, Status.UNSTABLE)
+    return _line(valid & found.exists, node.weight_var, target, q, 1 - node.contraction, status)
 
 
-def _critical_weight_of_pieces(layer, bias_var, valid):
-    """ReLU family: chi_1 does not depend on q. With bias, q* must be finite (THEORY section 7)."""
-    one = jnp.ones_like(bias_var)
-    weight_var = 1 / layer.dual.slope_moment(one)
-    growth = weight_var * (
-        layer.dual.variance(one) + (1 - layer.prior.anticorrelation) * layer.dual.mean(one) ** 2
+def _line(valid, weight_var, bias_var, q, chi_q, status) -> CriticalLine:
+    """NaN and INVALID where not ``valid``."""
+    weight_var, bias_var, q, chi_q = (jnp.where(valid, x, jnp.nan) for x in (weight_var, bias_var, q, chi_q))
+    status = jnp.where(valid, status, Status.INVALID).astype(jnp.int32)
+    return CriticalLine(weight_var, bias_var, q, chi_q, status)
+
+
+def _warn_where_none(activation, anticorrelation, point) -> None:
+    """Warn of points off the line, with the numbers of the first."""
+    missing = (point.status == Status.UNSTABLE) | (point.status == Status.INVALID)
+    if not np.any(missing):
+        return
+    first = jax.tree.map(lambda x: x[missing][0], point)
+    kappa = np.broadcast_to(anticorrelation, np.shape(missing))[missing][0]
+    why = "chi_1 = 1 holds at no weight_var"
+    if first.status == Status.UNSTABLE:
+        why = (
+            f"chi_1 = 1 holds at weight_var {first.weight_var:.7g}, q = {first.q:.6g}, "
+            f"but that q repels (Q' = {first.chi_q:.5g})"
+        )
+    where = f" at {np.sum(missing)} of {missing.size} points, the first" if np.size(missing) > 1 else ""
+    warnings.warn(
+        f"there is no edge of chaos of {activation!r}{where} at bias_var {first.bias_var:.6g}, "
+        f"anticorrelation {kappa:g}: {why}",
+        NoCriticalPointWarning,
+        stacklevel=3,
     )
-    eps = 8 * jnp.finfo(one.dtype).eps
-    exists = jnp.where(bias_var > 0, growth < 1 - eps, jnp.abs(growth - 1) <= eps)
-    return jnp.where(valid & exists, weight_var, jnp.nan)

@@ -84,6 +84,13 @@ class Dense(Layer):
         """chi_perp = sigma_w^2 E phi'^2; the gain's limit at theta = 0."""
         return self._weight(q) * self.dual.slope_moment(q)
 
+    def slope_excess(self, q):
+        """q chi_perp - Q(q), which is (chi_1 - 1) Q(q), with nothing lost where the two are close."""
+        origin, shift = self.activation(jnp.zeros_like(q)), self.dual.mean_shift(q)
+        kappa = self.prior.anticorrelation
+        means = kappa * shift**2 - (1 - kappa) * origin * (origin + 2 * shift)
+        return self.prior.weight_var * (self.dual.slope_excess(q) + means) - self.prior.bias_var
+
     def slope(self, q, theta):
         """C'(c) times Q(q) / q = sigma_w^2 E phi'(u1) phi'(u2)."""
         return self._weight(q) * self.dual.slope_covariance(q, theta)

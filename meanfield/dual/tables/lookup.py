@@ -78,6 +78,9 @@ class TabulatedDual(Dual):
     def separation(self, q, one_minus_c):
         return self.source.separation(q, one_minus_c)
 
+    def slope_excess(self, q):
+        return self.source.slope_excess(q)
+
     def reflected_covariance(self, q):
         return self.source.reflected_covariance(q)
 
