@@ -83,7 +83,7 @@ def critical_weight_var(activation, bias_var, anticorrelation=0.0) -> Float[Arra
 
 def _unit_layer(activation, anticorrelation) -> Dense:
     """The layer with weight variance 1 and without bias, from which all others follow."""
-    return Dense(activation, NormalPrior(1.0, 0.0, anticorrelation))
+    return Dense(activation, NormalPrior(1.0, 0.0, anticorrelation)).exact()
 
 
 def _at_variance(layer, q) -> CriticalLine:
