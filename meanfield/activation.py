@@ -88,6 +88,17 @@ class Activation:
         with jax.enable_x64(True):
             return find_kinks(lambda x: np.asarray(self(jnp.asarray(x))))
 
+    def opened(self, like) -> "Activation":
+        """The same function, the traced values it closes over made parameters. like: a number of its type."""
+        fn, closed_over = jax.closure_convert(self.fn, like, *self.params)
+
+        def elementwise(x, *params):
+            return jax.vmap(lambda x: fn(x, *params))(x.ravel()).reshape(x.shape)
+
+        return _unflatten(
+            (elementwise, self.kinks, self.scale, self.name, True), ((*self.params, *closed_over),)
+        )
+
     @property
     def landmarks(self) -> tuple[float, ...]:
         """Points that a quadrature resolves: the kinks, and the origin if none is near."""
