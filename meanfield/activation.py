@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 from jaxtyping import Array, Float
 
 from meanfield.kinks import find_kinks
@@ -90,14 +91,18 @@ class Activation:
 
     def opened(self, like) -> "Activation":
         """The same function, the traced values it closes over made parameters. like: a number of its type."""
-        fn, closed_over = jax.closure_convert(self.fn, like, *self.params)
+        closed = jax.make_jaxpr(self.fn)(like, *self.params)
+        own = len(self.params)
+
+        def at(x, *params):
+            jaxpr = ClosedJaxpr(closed.jaxpr, params[own:])
+            return jaxpr_as_fun(jaxpr)(x, *params[:own])[0]
 
         def elementwise(x, *params):
-            return jax.vmap(lambda x: fn(x, *params))(x.ravel()).reshape(x.shape)
+            return jax.vmap(lambda x: at(x, *params))(x.ravel()).reshape(x.shape)
 
-        return _unflatten(
-            (elementwise, self.kinks, self.scale, self.name, True), ((*self.params, *closed_over),)
-        )
+        params = (*self.params, *map(jnp.asarray, closed.consts))
+        return _unflatten((elementwise, self.kinks, self.scale, self.name, True), (params,))
 
     @property
     def landmarks(self) -> tuple[float, ...]:
