@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 from jaxtyping import Array, Float
 
 from meanfield.activations.kinks import find_kinks
@@ -93,6 +94,21 @@ class Activation:
         a = self.as_it_is()
         params = ((np.shape(p), np.asarray(p, np.float64).tobytes()) for p in a.params)
         return a.program, a.kinks, a.scale, *params
+
+    def opened(self, like) -> "Activation":
+        """The same function, the traced values it closes over made parameters. like: a number of its type."""
+        closed = jax.make_jaxpr(self.fn)(like, *self.params)
+        own = len(self.params)
+
+        def at(x, *params):
+            jaxpr = ClosedJaxpr(closed.jaxpr, params[own:])
+            return jaxpr_as_fun(jaxpr)(x, *params[:own])[0]
+
+        def elementwise(x, *params):
+            return jax.vmap(lambda x: at(x, *params))(x.ravel()).reshape(x.shape)
+
+        params = (*self.params, *map(jnp.asarray, closed.consts))
+        return _unflatten((elementwise, self.kinks, self.scale, self.name, True), (params,))
 
     def __call__(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
         return (self.fn if self.program is None else self.program)(x, *self.params)

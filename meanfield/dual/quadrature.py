@@ -193,10 +193,16 @@ class QuadratureDual(Dual):
         return 2 * jnp.sum(w_o * jax.vmap(inner)(o)) / (4 * q * b**2)
 
     def covariance(self, q1, q2, c):
-        return _covariance((self, q1, q2), 1 - c)
+        return _covariance((self._without_closure(q1), q1, q2), 1 - c)
 
     def separation(self, q, one_minus_c):
-        return _separation((self, q), one_minus_c)
+        return _separation((self._without_closure(q), q), one_minus_c)
+
+    def _without_closure(self, like):
+        """The same, with traced values that phi closes over among its parameters: derivatives go through those."""
+        if not self.activation.traced:
+            return self
+        return dataclasses.replace(self, activation=self.activation.opened(like))
 
     def pair_mean(self, fn, q1, q2, x):
         """E fn(u1, u2) at correlation 1 - x, for an fn whose kinks lie where those of phi do."""

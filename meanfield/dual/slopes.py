@@ -34,7 +34,7 @@ def with_slope(value, slope):
             # The Jacobian times the tangent, so that what depends on x is no part of a linear map: there
             # reverse mode would differentiate the formula.
             jacobian = with_slope(_over_z(value, moving), _over_z(slope, moving))(z, x)
-            out_dot = out_dot + jnp.sum(jacobian * jnp.stack([dots[i] for i in moving]), axis=-1)
+            out_dot = out_dot + jnp.sum(jacobian * _flat(dots, moving), axis=-1)
         return out, out_dot
 
     fn.defjvp(rule, symbolic_zeros=True)
@@ -51,18 +51,25 @@ def _over_z(fn, which):
     def derivatives(z, x):
         leaves, treedef = jax.tree.flatten(z)
 
-        def moved(values):
-            replaced = dict(zip(which, values, strict=True))
-            return fn(treedef.unflatten([replaced.get(i, leaf) for i, leaf in enumerate(leaves)]), x)
+        def moved(flat):
+            replaced, start = list(leaves), 0
+            for i in which:
+                replaced[i] = flat[start : start + leaves[i].size].reshape(leaves[i].shape)
+                start += leaves[i].size
+            return fn(treedef.unflatten(replaced), x)
 
-        at = jnp.stack([leaves[i] for i in which])
-        if len(which) > 1:
+        at = _flat(leaves, which)
+        if at.size > 1:
             return jax.jacfwd(moved)(at)
         return jax.jvp(moved, (at,), (jnp.ones_like(at),))[1][
             ..., None
         ]  # no axis: shares what value computes
 
     return derivatives
+
+
+def _flat(leaves, which):
+    return jnp.concatenate([leaves[i].ravel() for i in which])
 
 
 @jax.custom_jvp
