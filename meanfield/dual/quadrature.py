@@ -199,7 +199,7 @@ class QuadratureDual(Dual):
         return _separation((self._without_closure(q), q), one_minus_c)
 
     def _without_closure(self, like):
-        """The same, with traced values that phi closes over among its parameters: derivatives go through those."""
+        """The same, but traced values that phi closes over are parameters: derivatives go through those."""
         if not self.activation.traced:
             return self
         return dataclasses.replace(self, activation=self.activation.opened(like))

@@ -30,7 +30,6 @@ def stacked_layers(activation, priors, depth=None) -> Layer:
         raise ValueError(f"a schedule needs at least one of its {what}, got none")
     if depth is not None and validation.count("depth", depth, low=0) != len(layers):
         raise ValueError(f"depth must be left out, or be the number of {what}: {len(layers)}, got {depth}")
-    structures = [jax.tree.structure(layer) for layer in layers]
-    if any(structure != structures[0] for structure in structures):
+    if len({jax.tree.structure(layer) for layer in layers}) > 1:
         raise TypeError(f"the {what} of a schedule must be of one kind, and differ by numbers alone")
     return jax.tree.map(lambda *leaves: jnp.stack(jnp.broadcast_arrays(*leaves), axis=-1), *layers)
