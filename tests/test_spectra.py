@@ -230,7 +230,7 @@ def test_the_bent_line_gives_the_integrals_of_the_straight_one_near_its_poles(x6
 @pytest.mark.parametrize("activation", ["cos", "sin", "gelu", "silu", "mish", "polynomial(0, 0, 1)"])
 def test_slopes_that_only_pass_through_zero_are_never_zero(activation):
     """In single precision too, where they are rounding beside the crossing."""
-    layer = DenseLayer.of(activation, NORMAL(1.0))
+    layer = mf.Dense(activation, NORMAL(1.0))
     zero = jax.jit(jax.vmap(lambda q: BentLaw.of(layer, SlopeLaw.of(layer, q), q, 24).zero))
     np.testing.assert_array_equal(zero(jnp.array([0.01, 0.1, 0.3, 0.6])), 0)
 
@@ -238,7 +238,7 @@ def test_slopes_that_only_pass_through_zero_are_never_zero(activation):
 def test_slopes_that_are_zero_count_as_zero_beside_those_that_pass_through_it(x64):
     """phi' falls from 1 through 0 at 1 to -1 at 2, and is 0 beyond."""
     phi = mf.Activation(lambda x: jnp.where(x < 2, x - x**2 / 2, 0.0), kinks=(2.0,))
-    layer = DenseLayer.of(phi, NORMAL(1.0))
+    layer = mf.Dense(phi, NORMAL(1.0))
     q = jnp.asarray(1.0)
     assert BentLaw.of(layer, SlopeLaw.of(layer, q), q, 40).zero == pytest.approx(
         special.ndtr(-2.0), rel=1e-12
