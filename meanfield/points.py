@@ -177,6 +177,8 @@ class TabulatedSolver(PointSolver):
         others = np.where(finite, ~(sure & np.asarray(solved)), ~sure)
         self._fill(values, others, ready["others"], device, columns)
         poor = values["status"] == Status.INACCURATE
+        if poor.any():  # of the table, or of the source as well, which then need not be asked
+            poor &= np.asarray(_is_resolved(self._source, values["q"]))
         if poor.any():
             exact = DirectSolver(self._activation, self._source, *self._start)
             self._fill(values, poor, exact._job, device, columns, (exact.most,))
@@ -252,6 +254,13 @@ class _Job:
             self._shared[device] = jax.device_put(self._shared[None], device)
         columns = columns if device is None else jax.device_put(columns, device)
         return self._function(self._shared[device], columns, self._start)
+
+
+@jax.jit
+def _is_resolved(dual, q):
+    """Where a dual is as accurate as it has to be."""
+    q = jnp.where((q > 0) & jnp.isfinite(q), q, 1.0)
+    return jax.lax.map(dual.error, q, batch_size=256) <= jnp.finfo(q.dtype).eps ** 0.65
 
 
 def _over_priors(at, columns, start):
