@@ -1,5 +1,6 @@
 """Which source of moments an activation gets, and whether it is good enough."""
 
+import dataclasses
 import warnings
 
 import jax
@@ -11,6 +12,7 @@ from meanfield.activations.activation import Activation, rebuilt, static_fields
 from meanfield.activations.names import FAMILIES, FIXED
 from meanfield.dual.base import Dual
 from meanfield.dual.closed_forms import closed_form
+from meanfield.dual.hermite import HermiteDual
 from meanfield.dual.quadrature import QuadratureDual
 from meanfield.numerics.memo import Memo
 
@@ -22,16 +24,17 @@ _TRUSTED = {a.fn for a in FIXED.values()} | {FAMILIES[name]().fn for name in ("e
 
 
 class QuadratureWarning(UserWarning):
-    """A quadrature does not reach its tolerance: an activation has undeclared kinks."""
+    """A quadrature does not reach its tolerance: undeclared kinks, or too short a length of variation."""
 
 
 def dual_of(activation) -> Dual:
     """The moments of an activation in closed form where there is one, else by quadrature.
 
-    The quadrature of a callable of the user's is tried at several variances, and its
-    nodes doubled if its error is above 1e-10 there. Warns with ``QuadratureWarning``
-    where that is not enough. An activation that closes over traced values cannot be
-    tried; its points are marked ``Status.INACCURATE`` where they are.
+    The quadrature of a callable of the user's is tried at several variances. If its error
+    is above 1e-10 there, its nodes are doubled, and a Hermite series tried if there are no
+    kinks. Warns with ``QuadratureWarning`` where that is not enough. An activation that
+    closes over traced values cannot be tried; its points are marked ``Status.INACCURATE``
+    where they are.
     """
     exact = closed_form(activation)
     if exact is not None:
@@ -40,7 +43,8 @@ def dual_of(activation) -> Dual:
         return QuadratureDual(activation)
     if any(isinstance(p, jax.core.Tracer) for p in activation.params):
         return QuadratureDual(activation)
-    return QuadratureDual(activation, _REFINED(activation.key, lambda: _tried(activation)))
+    rule = _RULES(activation.key, lambda: _tried(activation))
+    return dataclasses.replace(rule, activation=activation)
 
 
 def is_tabulable(dual: Dual) -> bool:
@@ -48,7 +52,7 @@ def is_tabulable(dual: Dual) -> bool:
     return dual.is_tabulable
 
 
-_REFINED: Memo[int] = Memo(1024)
+_RULES: Memo[QuadratureDual] = Memo(1024)
 
 
 def _some_of(params) -> tuple[Array, ...]:
@@ -67,20 +71,32 @@ def _errors(dual, q):
     return jnp.max(jax.vmap(lambda dual: jax.vmap(dual.error)(q))(dual), axis=0)
 
 
-def _tried(activation) -> int:
+def _tried(activation) -> QuadratureDual:
+    """The first rule that resolves the activation at all variances that are tried, or at the most."""
+    candidates = [QuadratureDual(activation, refinement) for refinement in _REFINEMENTS]
+    if not activation.kinks:
+        candidates.append(HermiteDual(activation))
+    tried: list[tuple[np.ndarray, QuadratureDual]] = []
     with jax.enable_x64(True), jax.ensure_compile_time_eval():
-        params = _some_of(activation.params)
-        for refinement in _REFINEMENTS:
-            dual = QuadratureDual(rebuilt(Activation, static_fields(activation), params=params), refinement)
-            errors = np.asarray(_errors(dual, jnp.asarray(_PROBED)))
+        some = rebuilt(Activation, static_fields(activation), params=_some_of(activation.params))
+        for rule in candidates:
+            errors = np.asarray(_errors(dataclasses.replace(rule, activation=some), jnp.asarray(_PROBED)))
             if np.all(errors <= TOLERANCE):
-                return refinement
-    worst = int(np.argmax(np.nan_to_num(errors, nan=np.inf)))
+                return rule
+            tried.append((errors, rule))
+    errors, rule = max(tried, key=lambda pair: np.sum(pair[0] <= TOLERANCE))  # the first of equals
+    _warn(activation, errors)
+    return rule
+
+
+def _warn(activation, errors: np.ndarray) -> None:
+    first = int(np.argmin(errors <= TOLERANCE))
+    below = f" (up to {_PROBED[first - 1]:g} they are resolved)" if first else ""
     warnings.warn(
         f"the Gaussian moments of the activation {activation.name!r} have a relative error of "
-        f"{errors[worst]:.0e} at variance {_PROBED[worst]:g}. If it has kinks or jumps, declare where: "
-        f"meanfield.Activation(fn, kinks=(...)); if it varies on a length other than 1: scale=...",
+        f"{errors[first]:.0e} at variance {_PROBED[first]:g}{below}. If it has kinks or jumps, declare "
+        "where: meanfield.Activation(fn, kinks=(...)); if it varies quickly, but only near its kinks or the "
+        "origin, on what length: scale=... Fixed points that are not resolved are marked Status.INACCURATE.",
         QuadratureWarning,
         stacklevel=2,
     )
-    return _REFINEMENTS[-1]

@@ -197,7 +197,7 @@ def _moments(source, q):
     """(mean - phi(0), variance, relative error) at many variances."""
 
     def at(q):
-        return source.mean_shift(q), source.variance(q), source.error(q)
+        return source.mean_shift(q), source.variance(q), source.line_error(q)
 
     return jax.lax.map(at, q, batch_size=256)
 

@@ -9,7 +9,8 @@ import numpy as np
 
 from meanfield.activations.activation import Activation, rebuilt, static_fields
 from meanfield.activations.names import as_activation
-from meanfield.dual import dual_of, is_tabulable, panel_of, tables_of
+from meanfield.dual import Dual, QuadratureDual, dual_of, is_tabulable, panel_of, tables_of
+from meanfield.dual.hermite import HermiteDual
 from meanfield.dual.tables.activation import TabulatedActivation, from_parts
 from meanfield.dual.tables.build import DualTables, chord_series, cut_lines, cut_panel, line_series
 from meanfield.numerics.pytrees import register_dataclass
@@ -42,6 +43,10 @@ def tabulate(activation, *, q=(1e-4, 1e2), tolerance=1e-12, cache=None) -> Tabul
         raise ValueError(f"q must be a range (low, high), got {q!r}")
     tolerance = float(validation.real("tolerance", tolerance, low=0.0, low_open=True))
     source = dual_of(activation)
+    if isinstance(source, HermiteDual):
+        raise ValueError(
+            f"{activation.name} varies too quickly for a table; its points are solved without one"
+        )
     if not is_tabulable(source):
         raise ValueError(f"{activation.name} has its fixed points in closed form: no table is needed")
     with jax.enable_x64(True):
@@ -75,13 +80,17 @@ class _Sensitivity:
     """Derivatives of an activation's moments with respect to one of its parameters, in place of them."""
 
     activation: Activation
+    source: Dual
     which: int = dataclasses.field(metadata={"static": True})
 
     def _slope(self, moment):
         def at(p):
             params = list(self.activation.params)
             params[self.which] = p
-            return moment(dual_of(_with_params(self.activation, params)))
+            activation = _with_params(self.activation, params)
+            if isinstance(self.source, QuadratureDual):  # by the same rule
+                return moment(dataclasses.replace(self.source, activation=activation))
+            return moment(dual_of(activation))
 
         p = jnp.asarray(self.activation.params[self.which], float)
         return jax.jvp(at, (p,), (jnp.ones_like(p),))[1]
@@ -95,6 +104,9 @@ class _Sensitivity:
     def error(self, q):
         return jnp.zeros_like(q)
 
+    def line_error(self, q):
+        return jnp.zeros_like(q)
+
     def chord(self, q, theta):
         return self._slope(lambda dual: dual.chord(q, theta))
 
@@ -105,7 +117,7 @@ def _with_params(activation, params) -> Activation:
 
 def _slopes(activation, which: int, tables: DualTables, panels, table) -> dict[str, Any]:
     """Derivatives of the table's coefficients with respect to one parameter, in its layout."""
-    source = _Sensitivity(activation, which)
+    source = _Sensitivity(activation, tables.source, which)
     lines, _ = line_series(source)
     pieces = [cut_panel(p, chord_series(source, p, len(tables.chords[p]))[0]) for p in sorted(panels)]
     patches, ends = (np.concatenate([x[i].ravel() for x in pieces]) for i in (0, 2))
