@@ -39,10 +39,10 @@ _HOMES = {
     "PopulationDynamics": "density.population",
     "asymmetric_fixed_point": "density.fixed_point",
     "AsymmetricFixedPoint": "density.fixed_point",
-    "dead_node_probability": "dead_nodes",
-    "DeadNodes": "dead_nodes",
-    "born_dead_probability": "born_dead",
-    "BornDead": "born_dead",
+    "dead_node_probability": "dead.nodes",
+    "DeadNodes": "dead.nodes",
+    "born_dead_probability": "dead.networks",
+    "BornDead": "dead.networks",
     "jacobian_spectrum": "spectra.jacobian",
     "JacobianSpectrum": "spectra.jacobian",
     "lyapunov_spectrum": "spectra.lyapunov",
@@ -79,13 +79,13 @@ if TYPE_CHECKING:
     from meanfield import empirical as empirical
     from meanfield import special_weights as special_weights
     from meanfield.activation import Activation as Activation
-    from meanfield.born_dead import BornDead as BornDead
-    from meanfield.born_dead import born_dead_probability as born_dead_probability
     from meanfield.criticality import CriticalLine as CriticalLine
     from meanfield.criticality import critical_line as critical_line
     from meanfield.criticality import critical_weight_var as critical_weight_var
-    from meanfield.dead_nodes import DeadNodes as DeadNodes
-    from meanfield.dead_nodes import dead_node_probability as dead_node_probability
+    from meanfield.dead.networks import BornDead as BornDead
+    from meanfield.dead.networks import born_dead_probability as born_dead_probability
+    from meanfield.dead.nodes import DeadNodes as DeadNodes
+    from meanfield.dead.nodes import dead_node_probability as dead_node_probability
     from meanfield.density.evolution import DensityEvolution as DensityEvolution
     from meanfield.density.evolution import density_evolution as density_evolution
     from meanfield.density.fixed_point import AsymmetricFixedPoint as AsymmetricFixedPoint

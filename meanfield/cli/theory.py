@@ -166,8 +166,8 @@ def _dead_nodes(
     import jax
 
     from meanfield.activations import as_activation
-    from meanfield.born_dead import born_dead_probability
-    from meanfield.dead_nodes import dead_node_probability
+    from meanfield.dead.networks import born_dead_probability
+    from meanfield.dead.nodes import dead_node_probability
 
     law, phi = special_weight_law(special_weight), as_activation(activation)
     if width is not None and repr(phi) != "relu":

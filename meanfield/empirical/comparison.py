@@ -11,13 +11,13 @@ import numpy as np
 
 from meanfield import validation
 from meanfield.activations import as_activation
+from meanfield.dead.orthants import log_orthant_probability
 from meanfield.density.population import population_dynamics
 from meanfield.empirical.ensembles import Measurement, measure
 from meanfield.files import save_npz
 from meanfield.fixedpoint import FixedPoint, fixed_point
 from meanfield.layers import DenseLayer
 from meanfield.maps import propagate
-from meanfield.orthants import log_orthant_probability
 from meanfield.priors import AsymmetricPrior
 
 # Sizes are compared as logarithms: to their fluctuations in deep networks every layer adds.

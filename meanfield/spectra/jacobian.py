@@ -47,8 +47,9 @@ class JacobianSpectrum:
         function are expectations; with zero and atom they add up to 1. cdf: probability of
         values up to the node, zero included, from a formula of its own.
     zero: probability of s = 0, as which slopes count that are less than 1e-62 (in single precision 1e-8)
-        of the largest, unless phi' merely passes through zero there. atom: of one s > 0, at log_atom (orthogonal weights,
-        where phi is straight so often that some directions meet nothing else in any layer).
+        of the largest, unless phi' merely passes through zero there. atom: of one s > 0, at log_atom
+        (orthogonal weights, where phi is straight so often that some directions meet nothing else in
+        any layer).
     log_largest: log of the largest singular value; infinite where slopes are unbounded.
     log_mean: log E s^2 = L log chi_perp. relative_variance: of s^2, Var s^2/(E s^2)^2 =
         L (mu_2/mu_1^2 - 1 - s_1).

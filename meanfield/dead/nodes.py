@@ -9,9 +9,9 @@ from jaxtyping import Array, Float
 
 from meanfield import validation
 from meanfield.activations import as_activation
+from meanfield.dead.orthants import log_orthant_probability
 from meanfield.density.population import PARTICLES, divided, groups_at_once
 from meanfield.maps import propagate
-from meanfield.orthants import log_orthant_probability
 from meanfield.priors import AsymmetricPrior, NormalPrior
 from meanfield.pytrees import register_dataclass
 
