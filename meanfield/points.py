@@ -218,9 +218,11 @@ class AsymmetricSolver(PointSolver):
         return AsymmetricPrior(**dict(zip(PARAMETERS, columns, strict=True)), special_weight=self._law)
 
     def solve(self, columns, device=None):
-        from meanfield.density.fixed_point import settled_fixed_point, settled_grid
+        from meanfield.density.fixed_point import deterministic_points, settled_fixed_point
 
-        solved, several = jax.device_get(settled_grid(self._activation, self._prior(columns), *self._start))
+        solved, several = jax.device_get(
+            deterministic_points(self._activation, self._prior(columns), *self._start)
+        )
         values = _fields(solved)
         (unsure,) = np.nonzero(several)
         if unsure.size:

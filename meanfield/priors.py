@@ -101,8 +101,8 @@ class NormalPrior(_CorrelatedRows):
     Source: D. Singh, thesis, IISER Pune 2021; Singh & Sreejith, arXiv:2103.12499.
     """
 
-    # The S-transform of W W^T is (1 + m)^s_1 / weight_var (THEORY section 11).
-    s_1: ClassVar[int] = -1
+    # s_1: the S-transform of W W^T is (1 + m)^s_1 / weight_var (THEORY section 11).
+    spectral_exponent: ClassVar[int] = -1
 
     def kernel_init(self):
         """An initializer ``(key, shape, dtype) -> kernel`` as in ``jax.nn.initializers``.
@@ -136,7 +136,7 @@ class OrthogonalPrior(_Prior):
     bias_var: Any = 0.0
 
     parameters: ClassVar[tuple[str, ...]] = ("weight_var", "bias_var")
-    s_1: ClassVar[int] = 0
+    spectral_exponent: ClassVar[int] = 0
 
     def __post_init__(self):
         _check_variances(self)
@@ -195,17 +195,23 @@ class AsymmetricPrior(_CorrelatedRows):
         object.__setattr__(self, "special_weight", as_special_weight(self.special_weight))
 
     @classmethod
-    def rai(cls, anticorrelation=0.0) -> "AsymmetricPrior":
-        """As published: sigma_w = 0.6007, Beta(2, 1); with ``anticorrelation`` 1, RAAI.
+    def rai(cls, *, anticorrelation=0.0) -> "AsymmetricPrior":
+        """RAI as published: sigma_w = 0.6007, Beta(2, 1), independent weights, no bias.
 
+        anticorrelation: a number or an array, of what lies between this and ``raai``, where it is 1.
         ReLU signals decay under it: their second moment shrinks by 0.7646 per layer at
         anticorrelation 0. See ``unit_gain``.
         """
         return cls(0.6007**2, 0.0, anticorrelation)
 
     @classmethod
+    def raai(cls) -> "AsymmetricPrior":
+        """RAAI as published: ``rai`` with rows of weights that sum to zero, anticorrelation 1."""
+        return cls.rai(anticorrelation=1.0)
+
+    @classmethod
     def unit_gain(
-        cls, anticorrelation=0.0, activation="relu", special_weight=RAI_WEIGHT
+        cls, activation="relu", anticorrelation=0.0, special_weight=RAI_WEIGHT
     ) -> "AsymmetricPrior":
         """The prior without bias under which the second moment of signals stays as it is.
 
