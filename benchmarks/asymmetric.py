@@ -18,8 +18,8 @@ DEPTH = 25
 
 def unit_gain(quick: bool) -> list[dict]:
     kappa = np.array([0.0, 0.5, 0.9, 1.0])
-    first, warm = median_seconds(lambda: mf.AsymmetricPrior.unit_gain(kappa))
-    found = np.sqrt(mf.AsymmetricPrior.unit_gain(kappa).weight_var)
+    first, warm = median_seconds(lambda: mf.AsymmetricPrior.unit_gain(anticorrelation=kappa))
+    found = np.sqrt(mf.AsymmetricPrior.unit_gain(anticorrelation=kappa).weight_var)
     error = float(np.max(np.abs(found - [0.846514, 0.951324, 1.070571, 1.108108])))
     return [{"job": "unit gain, 4 anticorrelations", "first_s": first, "warm_s": warm, "error": error}]
 
@@ -49,7 +49,7 @@ def population(quick: bool) -> list[dict]:
     for name in ("relu", "tanh"):
         for kappa in (0.0, 1.0):
             unit = mf.AsymmetricPrior.unit_gain
-            prior = unit(kappa) if name == "relu" else mf.AsymmetricPrior(1.5, 0.02, kappa)
+            prior = unit(anticorrelation=kappa) if name == "relu" else mf.AsymmetricPrior(1.5, 0.02, kappa)
 
             def sample(name=name, prior=prior):
                 result = mf.population_dynamics(name, prior, depth=DEPTH, particles=particles)

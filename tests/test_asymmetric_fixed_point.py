@@ -19,7 +19,7 @@ def test_published_rai_decays_and_is_ordered(x64):
 
 
 def test_unit_gain_is_marginal(x64):
-    prior = mf.AsymmetricPrior.unit_gain(0.0)
+    prior = mf.AsymmetricPrior.unit_gain(anticorrelation=0.0)
     point, evolution = mf.fixed_point("relu", prior), mf.density_evolution("relu", prior, depth=60)
     assert point.status == mf.Status.MARGINAL
     assert point.q == pytest.approx(float(evolution.q[-1]), rel=1e-9)
@@ -60,7 +60,7 @@ def test_an_unbounded_signal_keeps_its_shape(x64):
 
 @pytest.mark.slow
 def test_where_signals_part_the_sampled_correlation_is_the_one_pairs_settle_at(x64):
-    prior = mf.AsymmetricPrior.unit_gain(1.0)
+    prior = mf.AsymmetricPrior.unit_gain(anticorrelation=1.0)
     point = mf.asymmetric_fixed_point("relu", prior, particles=1 << 14)
     pairs = mf.population_dynamics("relu", prior, c0=0.35, depth=80, particles=1 << 16)
     assert point.phase == mf.Phase.CHAOTIC

@@ -55,7 +55,7 @@ def test_without_a_special_weight_sampling_finds_the_gaussian_formula(x64):
 
 
 def test_one_input_of_an_asymmetric_prior_is_its_inactive_fraction(x64):
-    prior = mf.AsymmetricPrior.unit_gain(1.0)
+    prior = mf.AsymmetricPrior.unit_gain(anticorrelation=1.0)
     sampled = mf.dead_node_probability("relu", prior, 1, depth=6, particles=100_000)
     exact = mf.density_evolution("relu", prior, depth=6).inactive
     gap = np.abs(np.asarray(sampled.probability - exact))
@@ -65,7 +65,7 @@ def test_one_input_of_an_asymmetric_prior_is_its_inactive_fraction(x64):
 @pytest.mark.slow
 def test_on_ten_inputs_symmetric_anticorrelated_weights_do_better_deep_down(x64):
     # Theory notes, section 9: at layer 40, RAAI 0.0036, symmetric 0.00094.
-    prior = mf.AsymmetricPrior.unit_gain(1.0)
+    prior = mf.AsymmetricPrior.unit_gain(anticorrelation=1.0)
     raai = mf.dead_node_probability("relu", prior, 10, depth=40, particles=1 << 15)
     weight_var = 2 * np.pi / (np.pi - 1)
     symmetric = mf.dead_node_probability("relu", mf.NormalPrior(weight_var, 0.0, 1.0), 10, depth=40)

@@ -14,13 +14,15 @@ UNIT_GAIN = {0.0: 0.846514, 0.5: 0.951324, 0.9: 1.070571, 1.0: 1.108108}
 
 @pytest.mark.parametrize("kappa", UNIT_GAIN)
 def test_unit_gain_of_rai_and_raai(kappa):
-    assert np.sqrt(mf.AsymmetricPrior.unit_gain(kappa).weight_var) == pytest.approx(
+    assert np.sqrt(mf.AsymmetricPrior.unit_gain(anticorrelation=kappa).weight_var) == pytest.approx(
         UNIT_GAIN[kappa], abs=1e-6
     )
 
 
 def test_published_rai_shrinks_signals(x64):
-    result = mf.density_evolution("relu", mf.AsymmetricPrior.rai(np.array([0.0, 1.0])), depth=60)
+    result = mf.density_evolution(
+        "relu", mf.AsymmetricPrior.rai(anticorrelation=np.array([0.0, 1.0])), depth=60
+    )
     assert result.gain[-1, 0] == pytest.approx(0.764556, abs=1e-6)
     np.testing.assert_allclose(result.inactive[-1], [0.3084, 0.2814], atol=5e-5)
     assert np.max(result.error) < 1e-6
@@ -28,7 +30,7 @@ def test_published_rai_shrinks_signals(x64):
 
 def test_unit_gain_keeps_the_second_moment_at_every_anticorrelation(x64):
     kappa = np.array(list(UNIT_GAIN))
-    result = mf.density_evolution("relu", mf.AsymmetricPrior.unit_gain(kappa), depth=60)
+    result = mf.density_evolution("relu", mf.AsymmetricPrior.unit_gain(anticorrelation=kappa), depth=60)
     np.testing.assert_allclose(result.gain[-1], 1.0, atol=1e-9)
     np.testing.assert_allclose(result.inactive[-1], 0.345468, atol=1e-6)
 
@@ -141,7 +143,7 @@ def test_it_is_differentiable(x64):
 
 
 def test_unit_gain_is_differentiable_in_the_anticorrelation(x64):
-    weight_var = lambda kappa: mf.AsymmetricPrior.unit_gain(kappa).weight_var  # noqa: E731
+    weight_var = lambda kappa: mf.AsymmetricPrior.unit_gain(anticorrelation=kappa).weight_var  # noqa: E731
     expected = (weight_var(0.5 + 1e-5) - weight_var(0.5 - 1e-5)) / 2e-5
     assert jax.grad(weight_var)(0.5) == pytest.approx(expected, rel=1e-7)
 

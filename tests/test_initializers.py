@@ -74,7 +74,9 @@ def test_asymmetric_initialisations_are_those_of_their_priors(name):
     kappa = 1.0 if name.startswith("raai") else 0.0
     make = mf.AsymmetricPrior.unit_gain if name.endswith("gain") else mf.AsymmetricPrior.rai
     drawn = initialization(name).kernel_init()(jax.random.key(1), (20, 20), jnp.float32)
-    np.testing.assert_allclose(drawn, make(kappa).kernel_init()(jax.random.key(1), (20, 20)), rtol=1e-6)
+    np.testing.assert_allclose(
+        drawn, make(anticorrelation=kappa).kernel_init()(jax.random.key(1), (20, 20)), rtol=1e-6
+    )
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,9 @@ PARTICLES = 200_000
 
 def prior_for(activation, kappa):
     return (
-        mf.AsymmetricPrior.unit_gain(kappa) if activation == "relu" else mf.AsymmetricPrior(1.5, 0.02, kappa)
+        mf.AsymmetricPrior.unit_gain(anticorrelation=kappa)
+        if activation == "relu"
+        else mf.AsymmetricPrior(1.5, 0.02, kappa)
     )
 
 

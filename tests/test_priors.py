@@ -143,4 +143,7 @@ def test_asymmetric_priors_are_pytrees_with_a_static_law():
     doubled = jax.tree.map(lambda x: 2 * x, prior)
     assert (doubled.weight_var, doubled.bias_var, doubled.anticorrelation) == (2.4, 0.2, 1.0)
     assert doubled.special_weight == prior.special_weight
-    assert mf.AsymmetricPrior.rai(1.0).weight_var == pytest.approx(0.6007**2)
+    raai = mf.AsymmetricPrior.raai()
+    assert raai.weight_var == pytest.approx(0.6007**2) and raai.anticorrelation == 1
+    assert mf.AsymmetricPrior.rai().anticorrelation == 0
+    assert mf.AsymmetricPrior.rai(anticorrelation=0.4).anticorrelation == 0.4

@@ -48,17 +48,23 @@ class AsymmetricPrior(CorrelatedRows):
         object.__setattr__(self, "special_weight", as_special_weight(self.special_weight))
 
     @classmethod
-    def rai(cls, anticorrelation=0.0) -> "AsymmetricPrior":
-        """As published: sigma_w = 0.6007, Beta(2, 1); with ``anticorrelation`` 1, RAAI.
+    def rai(cls, *, anticorrelation=0.0) -> "AsymmetricPrior":
+        """RAI as published: sigma_w = 0.6007, Beta(2, 1), independent weights, no bias.
 
+        anticorrelation: a number or an array, of what lies between this and ``raai``, where it is 1.
         ReLU signals decay under it: their second moment shrinks by 0.7646 per layer at
         anticorrelation 0. See ``unit_gain``.
         """
         return cls(0.6007**2, 0.0, anticorrelation)
 
     @classmethod
+    def raai(cls) -> "AsymmetricPrior":
+        """RAAI as published: ``rai`` with rows of weights that sum to zero, anticorrelation 1."""
+        return cls.rai(anticorrelation=1.0)
+
+    @classmethod
     def unit_gain(
-        cls, anticorrelation=0.0, activation="relu", special_weight=RAI_WEIGHT
+        cls, activation="relu", anticorrelation=0.0, special_weight=RAI_WEIGHT
     ) -> "AsymmetricPrior":
         """The prior without bias under which the second moment of signals stays as it is.
 

@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 
-from meanfield.asymmetric.density.fixed_point import settled_fixed_point, settled_grid
+from meanfield.asymmetric.density.fixed_point import deterministic_points, settled_fixed_point
 from meanfield.asymmetric.prior import AsymmetricPrior
 from meanfield.fixed_points.strategies import PointSolver, fields_of, store
 from meanfield.priors import PARAMETERS
@@ -21,7 +21,9 @@ class AsymmetricSolver(PointSolver):
         return AsymmetricPrior(**dict(zip(PARAMETERS, columns, strict=True)), special_weight=self._law)
 
     def solve(self, columns, device=None):
-        solved, several = jax.device_get(settled_grid(self._activation, self._prior(columns), *self._start))
+        solved, several = jax.device_get(
+            deterministic_points(self._activation, self._prior(columns), *self._start)
+        )
         values = fields_of(solved)
         (unsure,) = np.nonzero(several)
         if unsure.size:

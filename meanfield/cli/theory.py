@@ -200,7 +200,7 @@ def _unit_gain(activation, parameters: dict, law) -> float:
         raise ValueError(f"--weight-var must be given for the activation {activation!r}: it has no unit gain")
     kappa = parameters["anticorrelation"]
     law = 0.0 if law is None else law
-    return AsymmetricPrior.unit_gain(kappa, activation, law).weight_var
+    return AsymmetricPrior.unit_gain(activation, kappa, law).weight_var
 
 
 def _with_default(given: dict[str, str | None]) -> dict[str, str]:

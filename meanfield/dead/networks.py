@@ -143,10 +143,13 @@ def _drawn(prior, width, depth, inputs, n_inputs, c0, networks, seed):
     batch = max(1, min(networks, _NUMBERS_AT_ONCE // numbers))
     given = None if inputs is None else _scaled(inputs)
     single = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), (prior, given, (c0, 1 - c0)))
-    sums = _sums(
+    sums, squares, tops = _sums(
         *single, jax.random.key(seed), networks, (width, depth, n_inputs), batch, -(-networks // batch)
     )
-    result = _averaged(*sums, networks, width, depth) if n_inputs == 1 else _counted(sums[0], networks)
+    if n_inputs == 1:
+        result = _averaged(sums, squares, tops, networks, width, depth)
+    else:
+        result = _counted(sums, networks)
     return jax.tree.map(lambda x: jnp.where(prior.is_valid(), x, jnp.nan), result)
 
 

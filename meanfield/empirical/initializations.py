@@ -57,9 +57,13 @@ _ENTRIES: dict[str, tuple[Callable[..., tuple[Any, Any]], int, str]] = {
     ),
     "anticorrelated": (_of_prior(_anticorrelated), 2, "rows anti-correlated: (kappa, weight_var)"),
     "rai": (_of_prior(AsymmetricPrior.rai), 0, "Lu et al., arXiv:1903.06733, as published"),
-    "raai": (_of_prior(lambda: AsymmetricPrior.rai(1.0)), 0, "anti-correlated RAI, as published"),
+    "raai": (_of_prior(AsymmetricPrior.raai), 0, "anti-correlated RAI, as published"),
     "rai_unit_gain": (_of_prior(AsymmetricPrior.unit_gain), 0, "RAI that keeps ReLU signals' size"),
-    "raai_unit_gain": (_of_prior(lambda: AsymmetricPrior.unit_gain(1.0)), 0, "the same for RAAI"),
+    "raai_unit_gain": (
+        _of_prior(lambda: AsymmetricPrior.unit_gain(anticorrelation=1.0)),
+        0,
+        "the same for RAAI",
+    ),
 }
 NAMES = tuple(_ENTRIES)
 

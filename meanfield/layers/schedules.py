@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from meanfield.activations import as_activation
+from meanfield.activations.names import as_activation
 from meanfield.layers.base import Layer
 from meanfield.layers.chain import as_layer
 from meanfield.support import validation

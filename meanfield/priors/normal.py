@@ -26,8 +26,8 @@ class NormalPrior(CorrelatedRows):
     Source: D. Singh, thesis, IISER Pune 2021; Singh & Sreejith, arXiv:2103.12499.
     """
 
-    # The S-transform of W W^T is (1 + m)^s_1 / weight_var (THEORY section 11).
-    s_1: ClassVar[int] = -1
+    # s_1: the S-transform of W W^T is (1 + m)^s_1 / weight_var (THEORY section 11).
+    spectral_exponent: ClassVar[int] = -1
 
     def kernel_init(self):
         """An initializer ``(key, shape, dtype) -> kernel`` as in ``jax.nn.initializers``.

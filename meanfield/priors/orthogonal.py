@@ -35,7 +35,7 @@ class OrthogonalPrior(Prior):
 
     parameters: ClassVar[tuple[str, ...]] = ("weight_var", "bias_var")
     independent_rows: ClassVar[bool] = False
-    s_1: ClassVar[int] = 0
+    spectral_exponent: ClassVar[int] = 0
 
     def __post_init__(self):
         check_variances(self)

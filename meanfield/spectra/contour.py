@@ -133,7 +133,7 @@ def _bends(d, width, divisor, fixed):
     value, first, second = (scaled @ ends[n].T * (2 / divisor) ** n for n in range(3))
     above = lambda x: jnp.append(x[:, 0], x[-1, 1])  # noqa: E731
     below = lambda x: jnp.append(x[:1, 0], x[:, 1])  # noqa: E731
-    both = [_bend(*(side(x) for x in (value, first, second)), h) for side in (above, below)]
+    both = [_bend(side(value), side(first), side(second), h) for side in (above, below)]
     return jax.lax.stop_gradient((both[0] + both[1]) / 2)
 
 

@@ -1,7 +1,7 @@
 r"""Dynamical isometry: priors under which all singular values of a deep Jacobian stay near 1.
 
 The squared singular values s^2 of L layers have mean chi_perp^L and relative variance
-L (mu_2/mu_1^2 - 1 - s_1). Gaussian weights alone make that L; under orthogonal weights it is
+L (mu_2/mu_1^2 - 1 - spectral_exponent). Gaussian weights alone make that L; under orthogonal weights it is
 L times that of d^2, which on the critical line of an activation that is smooth at
 the origin (or straight about it) vanishes with q.
 Source: Pennington, Schoenholz & Ganguli, arXiv:1711.04735 and arXiv:1802.09979; THEORY section 11.
@@ -84,23 +84,23 @@ def isometry(activation, prior=None, depth=1, *, q0=1.0) -> Isometry:
     shape = jnp.broadcast_shapes(*(jnp.shape(x) for x in jax.tree.leaves((layer.prior, depth, q0))))
     large = functools.reduce(lambda n, m: n * m, shape, 1) >= _FEWEST_FOR_TABLE
     known = not validation.is_traced(leaves) and not layer.activation.traced and not layer.activation.params
-    s_1, layer = layer.prior.s_1, like_gaussian(layer)
+    spectral_exponent, layer = layer.prior.spectral_exponent, like_gaussian(layer)
     if large and known and layer.affine() is None:
-        return _tabulated(layer, depth, q0, s_1)
-    return pointwise(_isometry, layer, *stationary_points(layer, q0), depth, s_1)
+        return _tabulated(layer, depth, q0, spectral_exponent)
+    return pointwise(_isometry, layer, *stationary_points(layer, q0), depth, spectral_exponent)
 
 
-def _isometry(layer, q, at, status, depth, s_1) -> Isometry:
+def _isometry(layer, q, at, status, depth, spectral_exponent) -> Isometry:
     valid = layer.is_valid() & (status != Status.INVALID) & (depth > 0)
     layer = layer.guarded(valid)
     law, status = slopes_at(layer, at, status)
     moments = law.log_mean, law.relative_variance
-    return _from_moments(layer.prior, depth, moments, q, status, valid, s_1)
+    return _from_moments(layer.prior, depth, moments, q, status, valid, spectral_exponent)
 
 
-def _from_moments(prior, depth, moments, q, status, valid, s_1) -> Isometry:
+def _from_moments(prior, depth, moments, q, status, valid, spectral_exponent) -> Isometry:
     rate = jnp.log(prior.weight_var) + moments[0]
-    variance = depth * (moments[1] - s_1)
+    variance = depth * (moments[1] - spectral_exponent)
     spread = _root(variance)
     log_mean = depth * rate
     mean = jnp.exp(log_mean)
@@ -126,14 +126,14 @@ def _root(x):
 # --- large grids ---------------------------------------------------------------
 
 
-def _tabulated(layer, depth, q0, s_1) -> Isometry:
+def _tabulated(layer, depth, q0, spectral_exponent) -> Isometry:
     """Computes in double precision whatever JAX's default is, as phase diagrams do."""
     dtype = jnp.result_type(float, *jax.tree.leaves((layer.prior, depth, q0)))
     with jax.enable_x64(True):
         if not layer.dual.is_closed_form:
             layer = replaced(layer, dual=tables_of(layer.dual, layer.activation).dual())
         shared = (_moments_of(layer.exact()),)
-        result = pointwise(_interpolated, layer, depth, q0, s_1, shared=shared, at_once=1 << 13)
+        result = pointwise(_interpolated, layer, depth, q0, spectral_exponent, shared=shared, at_once=1 << 13)
     return jax.tree.map(lambda x: x if x.dtype == jnp.int32 else x.astype(dtype), result)
 
 
@@ -159,7 +159,7 @@ def _moment_table(layer):
     return x, values, slopes
 
 
-def _interpolated(layer, depth, q0, s_1, table) -> Isometry:
+def _interpolated(layer, depth, q0, spectral_exponent, table) -> Isometry:
     valid = layer.is_valid() & jnp.isfinite(q0) & (q0 >= 0) & (depth > 0)
     layer = layer.guarded(valid)
     q, status = variance_fixed_point(layer, jnp.where(valid, q0, 1.0))
@@ -172,7 +172,7 @@ def _interpolated(layer, depth, q0, s_1, table) -> Isometry:
     start, end = slopes[cell] * d, slopes[cell + 1] * d
     rest = above - below
     moments = below + f * (start + f * (3 * rest - 2 * start - end + f * (start + end - 2 * rest)))
-    return _from_moments(layer.prior, depth, moments, value, status, valid, s_1)
+    return _from_moments(layer.prior, depth, moments, value, status, valid, spectral_exponent)
 
 
 # --- the line ----------------------------------------------------------------------
@@ -200,11 +200,11 @@ def dynamical_isometry(activation, depth, bound=1.0, *, law=OrthogonalPrior, poi
         if jnp.ndim(value) != 0:
             raise ValueError(f"{name} must be a number, got shape {jnp.shape(value)}")
     layer = as_dense(activation, NormalPrior(1.0))
-    largest = pointwise(_largest_q, layer, depth, bound, law.s_1)
+    largest = pointwise(_largest_q, layer, depth, bound, law.spectral_exponent)
     end = jnp.where(largest == 0, 1.0, jnp.minimum(largest, _SEARCHED[1]))
     q = end * jnp.geomspace(1e-4, 1.0, points, dtype=largest.dtype)
     line = critical_line(activation, q)
-    spread = isometry_spread(layer, q, depth, law.s_1)
+    spread = isometry_spread(layer, q, depth, law.spectral_exponent)
     status = jnp.where(largest == 0, Status.INVALID, line.status)
     blank = lambda x: jnp.where(largest == 0, jnp.nan, x)  # noqa: E731
     return IsometricLine(
@@ -218,22 +218,23 @@ def dynamical_isometry(activation, depth, bound=1.0, *, law=OrthogonalPrior, poi
     )
 
 
-def isometry_spread(layer, q, depth, s_1):
+def isometry_spread(layer, q, depth, spectral_exponent):
     """Standard deviation of s^2 over its mean, where slopes are taken at variance q."""
-    return pointwise(_spread, layer, q, depth, s_1)
+    return pointwise(_spread, layer, q, depth, spectral_exponent)
 
 
-def _spread(layer, q, depth, s_1):
-    return _root(depth * (SlopeLaw.of(layer, q).relative_variance - s_1))
+def _spread(layer, q, depth, spectral_exponent):
+    return _root(depth * (SlopeLaw.of(layer, q).relative_variance - spectral_exponent))
 
 
-def _largest_q(layer, depth, bound, s_1):
+def _largest_q(layer, depth, bound, spectral_exponent):
     low, high, count = _SEARCHED
     x = jnp.linspace(jnp.log(low), jnp.log(high), count, dtype=depth.dtype)
 
     def excess(x):
         return jnp.log(
-            depth * (SlopeLaw.of(layer, jnp.exp(x)).relative_variance - s_1) + jnp.finfo(x.dtype).tiny ** 0.5
+            depth * (SlopeLaw.of(layer, jnp.exp(x)).relative_variance - spectral_exponent)
+            + jnp.finfo(x.dtype).tiny ** 0.5
         ) - 2 * (jnp.log(bound))
 
     over = jax.lax.stop_gradient(jax.vmap(excess)(x)) > 0

@@ -46,8 +46,9 @@ class JacobianSpectrum:
         function are expectations; with zero and atom they add up to 1. cdf: probability of
         values up to the node, zero included, from a formula of its own.
     zero: probability of s = 0, as which slopes count that are less than 1e-62 (in single precision 1e-8)
-        of the largest, unless phi' merely passes through zero there. atom: of one s > 0, at log_atom (orthogonal weights,
-        where phi is straight so often that some directions meet nothing else in any layer).
+        of the largest, unless phi' merely passes through zero there. atom: of one s > 0, at log_atom
+        (orthogonal weights, where phi is straight so often that some directions meet nothing else in
+        any layer).
     log_largest: log of the largest singular value; infinite where slopes are unbounded.
     log_mean: log E s^2 = L log chi_perp. relative_variance: of s^2, Var s^2/(E s^2)^2 =
         L (mu_2/mu_1^2 - 1 - s_1).
@@ -133,19 +134,27 @@ def jacobian_spectrum(activation, prior=None, depth=1, *, points=1000, q0=1.0) -
     depth = validation.count("depth", depth)
     points = validation.count("points", points, low=64)
     q0 = validation.real("q0", q0, low=0.0)
-    s_1 = layer.prior.s_1
-    single = depth == 1 and s_1 == 0
-    corner = depth == 2 and s_1 == 0
+    spectral_exponent = layer.prior.spectral_exponent
+    single = depth == 1 and spectral_exponent == 0
+    corner = depth == 2 and spectral_exponent == 0
     layer = like_gaussian(layer)
     point = stationary_points(layer, q0)
     # The curve of one Gaussian layer is all near the real axis, that of a great many nowhere.
     panels = _PANELS * (_MORE if depth == 1 else 1) if depth < _MANY else 0
     return pointwise(
-        _spectrum, layer, *point, float(depth), s_1, static=(points, single, panels, corner), at_once=2
+        _spectrum,
+        layer,
+        *point,
+        float(depth),
+        spectral_exponent,
+        static=(points, single, panels, corner),
+        at_once=2,
     )
 
 
-def _spectrum(layer, q, at, status, depth, s_1, points, single, panels, corner) -> JacobianSpectrum:
+def _spectrum(
+    layer, q, at, status, depth, spectral_exponent, points, single, panels, corner
+) -> JacobianSpectrum:
     valid = layer.is_valid() & (status != Status.INVALID)
     layer = layer.guarded(valid)
     law, status = slopes_at(layer, at, status)
@@ -155,13 +164,13 @@ def _spectrum(layer, q, at, status, depth, s_1, points, single, panels, corner) 
         fields = one_orthogonal_layer(layer, law, at, points)
     else:
         bent = BentLaw.of(layer, law, at, panels) if panels else None
-        fields = _many_layers(Product(law, bent, depth, -s_1), points, _kinks_of(layer), corner)
+        fields = _many_layers(Product(law, bent, depth, -spectral_exponent), points, _kinks_of(layer), corner)
     fields["zero"] = jnp.where(jnp.isneginf(log_scale), 1.0, fields["zero"])
     top = depth * log_scale / 2
     for name in ("log_singular_value", "log_largest", "log_atom"):
         fields[name] = fields[name] + top
     fields["mass"] = jnp.where(jnp.isneginf(log_scale), 0.0, fields["mass"])
-    spread = law.relative_variance - s_1
+    spread = law.relative_variance - spectral_exponent
     result = JacobianSpectrum(
         **fields,
         log_mean=depth * (jnp.log(layer.prior.weight_var) + law.log_mean),

@@ -64,12 +64,12 @@ def lyapunov_spectrum(activation, prior=None, t=1.0, *, q0=1.0) -> LyapunovSpect
     layer = as_dense(activation, prior)
     t = validation.real("t", t, low=0.0, high=1.0)
     q0 = validation.real("q0", q0, low=0.0)
-    s_1 = layer.prior.s_1
+    spectral_exponent = layer.prior.spectral_exponent
     layer = like_gaussian(layer)
-    return pointwise(_spectrum, layer, *stationary_points(layer, q0), t, s_1)
+    return pointwise(_spectrum, layer, *stationary_points(layer, q0), t, spectral_exponent)
 
 
-def _spectrum(layer, q, at, status, t, s_1) -> LyapunovSpectrum:
+def _spectrum(layer, q, at, status, t, spectral_exponent) -> LyapunovSpectrum:
     valid = layer.is_valid() & (status != Status.INVALID) & (t >= 0) & (t <= 1)
     layer = layer.guarded(valid)
     law, status = slopes_at(layer, at, status)
@@ -82,7 +82,7 @@ def _spectrum(layer, q, at, status, t, s_1) -> LyapunovSpectrum:
     first, second = (jnp.sum(law.weight * law.square**n * k**2) for n in (1, 2))
     total = jnp.sum(law.weight * k**2)
     deviation = jnp.sum(law.weight * (law.square - first / total) ** 2 * k**2)
-    orthogonal = s_1 == 0
+    orthogonal = spectral_exponent == 0
     slope = jnp.where(orthogonal, total * deviation / v, second) / (u * first) / 2
     ratio = u / jnp.where(orthogonal, v, 1.0)
     exponent = (log_scale + jnp.log(ratio)) / 2

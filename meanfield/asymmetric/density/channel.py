@@ -1,5 +1,6 @@
 """One layer of an asymmetric network at one noise level: what it does to a law, and to a tangent."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import jax
@@ -20,7 +21,7 @@ class Signals:
     grid: Grid
     x: jax.Array
     weights: jax.Array
-    interpolate: object
+    interpolate: Callable
     phi: jax.Array
     slope: jax.Array
 

@@ -94,8 +94,8 @@ def settled_fixed_point(activation, prior, *, q0, c0) -> AsymmetricFixedPoint:
     return pointwise(_settled_law, layer, q0, c0, shared=shared)
 
 
-def settled_grid(activation, prior, q0: float, c0: float):
-    """(that, whether it may depend on more layers of the start), for arrays of many priors.
+def deterministic_points(activation, prior, q0: float, c0: float):
+    """(``settled_fixed_point``, whether it may depend on more layers of the start), for many priors.
 
     The noise after one layer decides which fixed point is approached.
     """
@@ -103,7 +103,7 @@ def settled_grid(activation, prior, q0: float, c0: float):
     dual = dual_of(layer.activation)
     moments = (dual.variance(jnp.asarray(q0)), dual.mean(jnp.asarray(q0)) ** 2)
     start = layer.prior.propagate_moments(*moments)
-    return pointwise(_settled_in_grid, layer, start, q0, c0, shared=(families_of(layer),), at_once=_GRID)
+    return pointwise(_deterministic_point, layer, start, q0, c0, shared=(families_of(layer),), at_once=_GRID)
 
 
 @register_dataclass
@@ -168,7 +168,7 @@ def _settled_law(layer, q0, c0, families, kernel) -> AsymmetricFixedPoint:
     return _settled_from(layer, families, jnp.log2(noise), q_start, c0, valid)[0]
 
 
-def _settled_in_grid(layer, noise_var, q0, c0, families):
+def _deterministic_point(layer, noise_var, q0, c0, families):
     valid = layer.is_valid()
     return _settled_from(layer.guarded(valid), families, jnp.log2(noise_var) / 2, q0, c0, valid)
 
