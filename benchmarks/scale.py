@@ -21,9 +21,8 @@ import numpy as np
 from harness import main, median_seconds
 
 import meanfield as mf
-from meanfield.activations import as_activation
-from meanfield.layers import DenseLayer
-from meanfield.points import point_solver
+from meanfield.activations.names import as_activation
+from meanfield.fixed_points.strategies import point_solver
 
 ACTIVATIONS = ("tanh", "gelu", "silu", "mish", "elu", "softplus", "hard_tanh", "softsign")
 _TRANSCENDENTAL = 20
@@ -43,7 +42,7 @@ def residual(diagram, sample=64) -> float:
     i, j = i[chosen], j[chosen]
     with jax.enable_x64(True):
         prior = mf.NormalPrior(diagram.weight_var[i], diagram.bias_var[j])
-        layer = DenseLayer.of(as_activation(diagram.activation), prior)
+        layer = mf.Dense(diagram.activation, prior)
         q, omc = jnp.asarray(diagram.q[i, j]), jnp.asarray(diagram.one_minus_c[i, j])
         theta = 2 * jnp.arcsin(jnp.sqrt(omc / 2))
         variance = mf.q_map(layer, q=q)
@@ -133,7 +132,7 @@ print(int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0]) / 1024
 """
 _TABLE = """
 import time, jax, jax.numpy as jnp
-from meanfield.activations import as_activation
+from meanfield.activations.names import as_activation
 from meanfield.dual import dual_of, tables_of
 jax.config.update("jax_enable_x64", True)
 jnp.zeros(1).block_until_ready()

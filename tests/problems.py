@@ -90,6 +90,10 @@ FUNCTIONS = {
     "relu6": (lambda x: np.clip(x, 0, 6), (0.0, 6.0)),
     "softsign": (lambda x: x / (1 + np.abs(x)), (0.0,)),
     "elu": (lambda x: np.where(x > 0, x, np.expm1(np.minimum(x, 0))), (0.0,)),
+    "hard_swish": (lambda x: x * np.clip(x + 3, 0, 6) / 6, (-3.0, 3.0)),
+    "log_sigmoid": (lambda x: -np.logaddexp(0, -x), ()),
+    "squareplus": (lambda x: (x + np.sqrt(x * x + 4)) / 2, ()),
+    "snake": (lambda x: x + np.sin(x) ** 2, ()),
     "selu": (
         lambda x: SELU_SCALE * np.where(x > 0, x, SELU_ALPHA * np.expm1(np.minimum(x, 0))),
         (0.0,),

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import meanfield as mf
-from meanfield.activations import FAMILIES, FIXED, as_activation
+from meanfield.activations.names import FAMILIES, FIXED, as_activation
 
 REQUIRED = [
     "linear",
@@ -33,6 +33,10 @@ REQUIRED = [
     "arctan",
     "squared_relu",
     "cos",
+    "hard_swish",
+    "log_sigmoid",
+    "squareplus",
+    "snake",
 ]
 
 
@@ -56,6 +60,12 @@ def test_every_activation_has_its_name(name):
         ("squared_relu", lambda x: jax.nn.relu(x) ** 2),
         ("polynomial(1, -2, 3)", lambda x: 1 - 2 * x + 3 * x**2),
         ("linear", lambda x: x),
+        ("hard_swish", jax.nn.hard_swish),
+        ("log_sigmoid", jax.nn.log_sigmoid),
+        ("squareplus", jax.nn.squareplus),
+        ("squareplus(0.5)", lambda x: (x + jnp.sqrt(x**2 + 0.5)) / 2),
+        ("snake", lambda x: x + jnp.sin(x) ** 2),
+        ("snake(3)", lambda x: x + jnp.sin(3 * x) ** 2 / 3),
         ("softsign", jax.nn.soft_sign),
     ],
 )
@@ -67,7 +77,9 @@ def test_a_name_gives_the_function_that_it_says(name, fn):
 @pytest.mark.parametrize(
     "fn, name",
     [(jax.nn.relu, "relu"), (jnp.tanh, "tanh"), (jax.nn.silu, "silu"), (jax.nn.swish, "silu"),
-     (jax.nn.elu, "elu"), (jax.nn.leaky_relu, "leaky_relu"), (jnp.sin, "sin"), (jax.nn.selu, "selu")],
+     (jax.nn.elu, "elu"), (jax.nn.leaky_relu, "leaky_relu"), (jnp.sin, "sin"), (jax.nn.selu, "selu"),
+     (jax.nn.hard_silu, "hard_swish"), (jax.nn.log_sigmoid, "log_sigmoid"),
+     (jax.nn.squareplus, "squareplus")],
 )  # fmt: skip
 def test_jax_functions_are_recognised(fn, name):
     assert as_activation(fn).name == name
@@ -80,7 +92,7 @@ def test_the_gelu_of_jax_keeps_its_tanh_approximation():
 def test_a_family_without_parameters_has_its_defaults():
     assert as_activation(mf.activations.elu).params == (1.0,)
     assert as_activation("leaky_relu").params == (0.01,)
-    assert set(FAMILIES) == {"leaky_relu", "elu", "celu", "polynomial"}
+    assert set(FAMILIES) == {"leaky_relu", "elu", "celu", "squareplus", "snake", "polynomial"}
 
 
 def test_an_activation_is_returned_as_it_is():

@@ -69,13 +69,25 @@ def test_where_signals_part_the_sampled_correlation_is_the_one_pairs_settle_at(x
     assert 0 < point.c_error < 0.03 and 0.8 < point.chi_c < 0.95
 
 
-def test_exponents_and_depth_scales_follow(x64):
-    prior = mf.AsymmetricPrior(0.6, 0.05)
-    point = mf.fixed_point("relu", prior)
+@pytest.mark.parametrize(
+    ("prior", "radial_wins"),
+    [((0.3, 0.05, 0.5), False), ((0.6, 0.05, 0.0), True)],
+    ids=["transverse", "radial"],
+)
+def test_exponents_and_depth_scales_are_the_rates_at_which_a_signal_settles(x64, prior, radial_wins):
+    prior = mf.AsymmetricPrior(*prior)
     exponents, scales = mf.lyapunov_exponents("relu", prior), mf.depth_scales("relu", prior)
-    assert exponents.q == pytest.approx(np.log(float(point.chi_q)))
-    assert exponents.maximal >= np.log(float(point.chi_perp)) / 2
-    assert scales.c == pytest.approx(-1 / np.log(float(point.chi_1)))
+    path = mf.density_evolution("relu", prior, depth=60)
+    steps = np.diff(np.asarray(path.noise_var))
+    radial = np.log(steps[45] / steps[44])
+    a, b, c = np.asarray(path.growth)[[30, 45, 60]]
+    growth = np.log(c - (c - b) ** 2 / (c - 2 * b + a))  # what it tends to
+    assert exponents.q == pytest.approx(radial, rel=1e-4)
+    assert scales.q == pytest.approx(-1 / radial, rel=1e-4)
+    assert exponents.c == pytest.approx(growth, rel=1e-6)
+    assert scales.c == pytest.approx(-1 / growth, rel=1e-6)
+    assert (radial > growth / 2) == radial_wins
+    assert exponents.maximal == pytest.approx(max(radial, growth / 2), rel=1e-4)
 
 
 @pytest.mark.slow
@@ -129,7 +141,7 @@ def gaussian_only(prior):
         "q_map": lambda: mf.q_map("relu", prior, 1.0),
         "c_map": lambda: mf.c_map("relu", prior, c=0.5, q=1.0),
         "fixed_points": lambda: mf.fixed_points("relu", prior),
-        "DenseLayer": lambda: mf.DenseLayer.of("relu", prior),
+        "Dense": lambda: mf.Dense("relu", prior),
     }
 
 

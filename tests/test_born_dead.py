@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy import integrate, special
 
-from meanfield import born_dead
-from meanfield.born_dead import born_dead_probability
-from meanfield.orthants import log_orthant_probability
+from meanfield.dead import networks as born_dead
+from meanfield.dead.networks import born_dead_probability
+from meanfield.dead.orthants import log_orthant_probability
 from meanfield.priors import AsymmetricPrior, NormalPrior
 
 POSITIVE_INPUT = np.array([[0.9, 0.4, 1.3]])

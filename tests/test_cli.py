@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 
 import meanfield as mf
-from meanfield import phase_diagrams, plotting
+from meanfield import plotting
 from meanfield.cli import main
+from meanfield.grids import phase_diagrams
 
 SMALL = ("--weight-var", "1:3:9", "--anticorrelation", "-1:1:5")
 
@@ -261,7 +262,9 @@ def test_error_is_one_sentence_and_exit_code_2(call, here, arguments, message):
 @pytest.mark.parametrize("blocked", ["x.png", "x.npz"])
 def test_an_unwritable_place_is_seen_before_computing(call, here, monkeypatch, blocked):
     (here / blocked).mkdir()
-    monkeypatch.setattr("meanfield.phase_diagrams.phase_diagram", lambda *_, **__: pytest.fail("computed"))
+    monkeypatch.setattr(
+        "meanfield.grids.phase_diagrams.phase_diagram", lambda *_, **__: pytest.fail("computed")
+    )
     code, _, err = call("phase-diagram", *SMALL, "-o", "x")
     assert code == 2
     assert err == f"Error: cannot write {blocked}: it is a directory.\n"

@@ -39,7 +39,7 @@ def moments(name):
 
 
 def orbit(name, diagram):
-    """The variance after DEPTH layers at every point of a diagram, and after one more; from q0 = 1."""
+    """The variance after DEPTH layers from q0 = 1 at every point of a diagram, and the map of one layer."""
     mean, variance = moments(name)
     shape = diagram.q.shape
     grids = dict(
@@ -59,14 +59,16 @@ def orbit(name, diagram):
     q = np.ones(shape)
     for _ in range(DEPTH):
         q = np.clip(step(q), 0, np.exp(LOG_Q[-1]))
-    return q, step(q)
+    return q, step
 
 
 def check(name, diagram):
-    q, after = orbit(name, diagram)
+    q, step = orbit(name, diagram)
+    after = step(q)
     status = diagram.status
     assert set(np.unique(status)) <= {Status.CONVERGED, Status.UNBOUNDED, Status.VANISHING, Status.MARGINAL}
     near = np.abs(q - diagram.q) <= 1e-5 * np.maximum(diagram.q, 1e-3)
+    near |= np.abs(step(np.ones(q.shape)) - 1) < 1e-9  # who starts on a fixed point goes nowhere
     closing = np.abs(after - diagram.q) < np.abs(q - diagram.q)
     # Near growth 1 an orbit still moves after any depth, but towards where it is said to end.
     slow = closing & (np.abs(diagram.chi_q) > 0.99)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import meanfield as mf
-from meanfield.special_weights import Constant
+from meanfield.asymmetric.special_weights import Constant
 
 # Known to six digits by densities on two grids that agreed to 1e-9 (theory notes, section 8).
 UNIT_GAIN = {0.0: 0.846514, 0.5: 0.951324, 0.9: 1.070571, 1.0: 1.108108}

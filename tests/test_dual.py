@@ -9,7 +9,7 @@ from problems import FUNCTIONS, gaussian_mean, second_moment
 from scipy import special
 
 import meanfield as mf
-from meanfield.activations import as_activation
+from meanfield.activations.names import as_activation
 from meanfield.dual import QuadratureDual, closed_form, dual_of
 
 CLOSED = [
@@ -24,6 +24,7 @@ CLOSED = [
     "polynomial(0.3, -1, 0, 0.5)",
     "hard_tanh",
     "relu6",
+    "snake(0.5)",
 ]
 VARIANCES = np.geomspace(1e-6, 60, 9)
 ANGLES = np.array([1e-4, 1e-2, 0.3, 1.0, 1.5, np.pi / 2])
@@ -55,7 +56,7 @@ def variances_for(name):
     if name == "cos":
         # 1 - cos(u) of a small u is lost in rounding, in the activation itself.
         return np.geomspace(1e-2, 5, 5)
-    return VARIANCES[VARIANCES <= 5] if name == "sin" else VARIANCES
+    return VARIANCES[VARIANCES <= 5] if name in ("sin", "snake(0.5)") else VARIANCES
 
 
 def close(value, expected, size, tolerance=1e-10):

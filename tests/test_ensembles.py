@@ -8,7 +8,7 @@ from scipy import stats
 
 import meanfield as mf
 from meanfield.empirical import measure, network, signals
-from meanfield.empirical.ensembles import LayerStatistics
+from meanfield.empirical.ensembles import _PROBE, LayerStatistics
 
 NORMAL = mf.NormalPrior(1.6, 0.1, 0.9)
 ASYMMETRIC = mf.AsymmetricPrior(1.2, 0.02, 1.0)
@@ -27,17 +27,26 @@ def test_the_networks_measured_are_flax_models():
 
 
 def test_gradients_are_those_of_the_model():
-    measured = measure("tanh", NORMAL, width=32, depth=3, networks=1, gradients=True)
-    model = network("tanh", NORMAL, width=32, depth=3)
-    x = signals()[:1]
-    h, _ = model.pre_activations(x)
-    assert measured.samples.gradient.shape == (1, 4)
-    assert measured.samples.gradient[0, -1] == 1
-    # a random direction at the end, pulled back by hand through the last layer
-    slope = 1 - np.tanh(np.asarray(h[-2, 0])) ** 2
-    jacobian = np.asarray(model.hidden.kernel[...])[-1] * slope[:, None]
-    low, high = np.linalg.svd(jacobian, compute_uv=False)[[-1, 0]] ** 2
-    assert low <= measured.samples.gradient[0, -2] <= high
+    """The direction that was drawn at the end, pulled back by hand through the kernels."""
+    width, depth, index = 32, 3, 1
+    measured = measure("tanh", NORMAL, width=width, depth=depth, networks=2, gradients=True).samples
+    model = network("tanh", NORMAL, width=width, depth=depth, index=index)
+    h = np.asarray(model.pre_activations(signals()[:1])[0], float)[:, 0]
+    kernels = np.asarray(model.hidden.kernel[...], float)
+    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(0), index), _PROBE)
+    gradient = np.asarray(jax.random.normal(jax.random.split(key)[1], (width,)), float)
+    squares = [gradient @ gradient]
+    for layer in reversed(range(depth)):
+        gradient = (1 - np.tanh(h[layer]) ** 2) * (kernels[layer] @ gradient)
+        squares.append(gradient @ gradient)
+    np.testing.assert_allclose(measured.gradient[index], squares[::-1] / squares[0], rtol=1e-4)
+
+
+def test_gradients_through_straight_orthogonal_layers_are_exactly_known():
+    """Every layer multiplies the square of a gradient by sigma_w^2."""
+    prior = mf.OrthogonalPrior(1.7)
+    found = measure("linear", prior, width=32, depth=4, networks=3, gradients=True).samples.gradient
+    np.testing.assert_allclose(found, np.broadcast_to(1.7 ** np.arange(4.0, -1, -1), (3, 5)), rtol=1e-4)
 
 
 @pytest.mark.parametrize("method", ["weights", "weightless"])
@@ -155,4 +164,14 @@ def test_wrong_arguments_are_named(change, error, message):
 def test_the_model_of_a_measured_network_is_refused_without_a_prior():
     with pytest.raises(TypeError, match="prior must be"):
         network("relu", jnp.ones(3))
-    assert jax.tree.leaves(signals(1.0, -1.0, 2))
+
+
+@pytest.mark.parametrize(
+    ("q0", "c0", "n_inputs", "q2"),
+    [(1.0, -1.0, 2, 1.0), (1.3, 0.2, 4, 0.6), (2.0, -0.5, 3, 2.0), (1.0, 1.0, 3, 5.0)],
+)
+def test_signals_have_the_variances_and_correlations_asked_for(x64, q0, c0, n_inputs, q2):
+    x = np.asarray(signals(q0, c0, n_inputs, q2=q2))
+    size = np.sqrt([q0, *[q2] * (n_inputs - 1)])
+    expected = np.outer(size, size) * (c0 + (1 - c0) * np.eye(n_inputs))
+    np.testing.assert_allclose(x @ x.T / n_inputs, expected, rtol=1e-13, atol=1e-14)

@@ -1,8 +1,12 @@
 """A wrong argument raises one clear error, which names the argument and the value."""
 
+import math
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.special
 
 import meanfield as mf
 
@@ -13,6 +17,48 @@ AXIS = np.linspace(0.5, 2.0, 3)
 def diagram(**changes):
     arguments = dict(weight_var=AXIS, anticorrelation=AXIS / 2, bias_var=0.1) | changes
     return mf.phase_diagram("relu", **arguments)
+
+
+def not_of_jax():
+    """Functions that are no elementwise function of JAX operations, at several entrances."""
+    elementwise = ["activation", "elementwise"]
+    kinds = {
+        "of NumPy": (np.tanh, ["'tanh'", "JAX operations", "use jnp.tanh"]),
+        "of math": (math.tanh, ["'tanh'", "JAX operations", "use jnp.tanh"]),
+        "of SciPy": (scipy.special.erf, ["'erf'", "JAX operations", "use jax.scipy.special.erf"]),
+        "that calls NumPy": (lambda x: 2 * np.tanh(x), ["JAX operations", "jnp.tanh in place of np.tanh"]),
+        "with an if": (lambda x: x if x > 0 else 0 * x, ["JAX operations", "jnp.where in place of if"]),
+        "softmax": (jax.nn.softmax, ["'softmax'", "one number", "axis"]),
+        "softmax inside": (lambda x: jax.nn.softmax(x), ["one number", "axis"]),
+        "that centres": (lambda x: x - jnp.mean(x), ["one by one"]),
+        "that accumulates": (lambda x: jnp.cumsum(jnp.atleast_1d(x)).reshape(x.shape), ["one by one"]),
+        "of truth values": (lambda x: x > 0, ["floating-point", "bool", "astype"]),
+        "of integers": (lambda x: (x > 0).astype(int), ["floating-point", "int", "astype"]),
+        "of complex numbers": (lambda x: jnp.exp(1j * x), ["floating-point", "complex"]),
+        "constant": (lambda x: 1.0, ["(3,)", "()"]),
+    }
+    pairs = [
+        (f"function {kind}: {name}", lambda call=call, fn=fn: call(fn), TypeError, elementwise + words)
+        for kind, (fn, words) in kinds.items()
+        for name, call in ENTRANCES.items()
+    ]
+    returns = {"a pair": (lambda x: (x, x), "tuple"), "nothing": (lambda x: None, "NoneType")}
+    return pairs + [
+        (f"function that returns {kind}", lambda fn=fn: mf.q_map(fn, PRIOR, 1.0), TypeError, ["return", what])
+        for kind, (fn, what) in returns.items()
+    ]
+
+
+ENTRANCES = {
+    "Activation": mf.Activation,
+    "declared": lambda fn: mf.Activation(fn, kinks=()),
+    "q_map": lambda fn: mf.q_map(fn, PRIOR, 1.0),
+    "fixed_point": lambda fn: mf.fixed_point(fn, PRIOR),
+    "diagram": lambda fn: mf.phase_diagram(fn, weight_var=AXIS, bias_var=AXIS),
+    "sweep": lambda fn: mf.sweep(fn, "never written", weight_var=AXIS),
+    "tabulate": mf.tabulate,
+    "inside jit": lambda fn: jax.jit(lambda v: mf.q_map(fn, mf.NormalPrior(v), 1.0))(1.0),
+}
 
 
 def cases():
@@ -64,6 +110,7 @@ def cases():
         ("not elementwise", lambda: mf.Activation(jnp.sum), TypeError, ["sum", "elementwise", "()"]),
         ("lambda not elementwise", lambda: point(lambda x: x[:1], PRIOR), TypeError, ["elementwise", "(1,)"]),
         ("activation of two arguments", lambda: point(lambda x, y: x, PRIOR), TypeError, ["lambda", "y"]),
+        *not_of_jax(),
         ("fn not callable", lambda: mf.Activation(3.0), TypeError, ["fn", "3.0"]),
         (
             "kinks not numbers",
@@ -155,9 +202,7 @@ def test_an_unknown_name_in_the_package_is_an_attribute_error():
 
 
 def test_a_layer_takes_no_second_prior():
-    from meanfield.layers import DenseLayer
-
-    layer = DenseLayer.of("relu", PRIOR)
+    layer = mf.Dense("relu", PRIOR)
     with pytest.raises(TypeError, match="prior"):
         mf.fixed_point(layer, PRIOR)
 

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 import meanfield as mf
-from meanfield.colours import PHASE_COLOURS
 from meanfield.explorer import page, pictures, view
 from meanfield.explorer.settings import CHOICES, RANGES, Settings
 from meanfield.explorer.workbench import Answer, Workbench
+from meanfield.plotting.colours import PHASE_COLOURS
 
 PRIORS = ((2.3, 0.1, 0.9), (1.5, 0.2, -0.5), (3.5, 0.1, 0.0), (2.0, 0.0, 0.0), (0.0, 0.0, 1.0))
 

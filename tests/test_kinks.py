@@ -7,8 +7,8 @@ import pytest
 from problems import names, point, relative, solve
 
 import meanfield as mf
-from meanfield.activations import FIXED
-from meanfield.kinks import find_kinks
+from meanfield.activations.kinks import find_kinks
+from meanfield.activations.names import FIXED
 
 
 @pytest.mark.parametrize(

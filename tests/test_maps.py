@@ -114,10 +114,8 @@ def curve(layer, q):
     st.floats(-2.0, 1.0),
 )
 def test_the_c_map_increases_and_is_convex_from_zero_to_one(activation, weight_var, bias_var, kappa, log_q):
-    from meanfield.layers import DenseLayer
-
     with jax.enable_x64(True):
-        layer = DenseLayer.of(activation, mf.NormalPrior(weight_var, bias_var, kappa))
+        layer = mf.Dense(activation, mf.NormalPrior(weight_var, bias_var, kappa))
         values = np.asarray(curve(layer, 10.0**log_q))
     assert values[0] >= -1e-14
     assert values[-1] == 1
@@ -130,10 +128,8 @@ def test_the_c_map_increases_and_is_convex_from_zero_to_one(activation, weight_v
     st.sampled_from(["relu", "erf", "cos"]), st.floats(0.5, 4.0), st.floats(-1.0, 1.0), st.floats(0.0, 1.0)
 )
 def test_the_correlation_approaches_its_fixed_point_monotonically(activation, weight_var, kappa, c0):
-    from meanfield.layers import DenseLayer
-
     with jax.enable_x64(True):
-        layer = DenseLayer.of(activation, mf.NormalPrior(weight_var, 0.1, kappa))
+        layer = mf.Dense(activation, mf.NormalPrior(weight_var, 0.1, kappa))
         end = mf.fixed_point(layer)
         if end.status != mf.Status.CONVERGED:
             return

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from scipy import stats
 
 import meanfield as mf
 from meanfield.empirical import Convolutional, FullyConnected
@@ -23,13 +24,40 @@ def test_one_call_gives_the_pre_activations_of_all_layers():
     np.testing.assert_allclose(h[2], by_hand, rtol=1e-5, atol=1e-6)
 
 
-def test_a_wide_model_follows_the_theory():
-    model = FullyConnected(100, 1, width=2000, depth=5, activation="tanh", prior=PRIOR, rngs=nnx.Rngs(1))
-    x = jax.random.normal(jax.random.key(0), (1, 100))
+def in_units_of_the_theory(prior, h, phi):
+    """Pre-activations after the first layer over the size that the map gives the layer before them."""
+    mean, square = np.mean(phi, axis=-1), np.mean(phi**2, axis=-1)
+    size = prior.weight_var * (square - prior.anticorrelation * mean**2) + prior.bias_var
+    return h[:, 1:] / np.sqrt(size[:, :-1, None])
+
+
+def assert_standard_normal(z):
+    """As independent draws are: their law, and their mean square within four standard errors."""
+    assert stats.kstest(z.ravel(), "norm").pvalue > 1e-3
+    assert abs(np.mean(z**2) - 1) <= 4 * np.sqrt(2 / z.size)
+
+
+def test_models_follow_the_theory():
+    """A hundred of them: every layer is Gaussian given the one before, with the variance of the map."""
+
+    @jax.jit
+    @jax.vmap
+    def pre_activations(key):
+        rngs = nnx.Rngs(params=key)
+        model = FullyConnected(100, 1, width=400, depth=4, activation="tanh", prior=PRIOR, rngs=rngs)
+        return model.pre_activations(x[None])[0][:, 0]
+
+    x = jax.random.normal(jax.random.key(0), (100,))
     x = x - jnp.mean(x)
-    h, _ = model.pre_activations(x * jnp.sqrt(100 / jnp.sum(x**2)))
-    q = mf.propagate("tanh", PRIOR, q0=1.8 + 0.2, depth=4).q
-    np.testing.assert_allclose(jnp.mean(h**2, axis=(1, 2)), q, rtol=0.12)
+    x = x * jnp.sqrt(100 / jnp.sum(x**2))
+    h = np.asarray(pre_activations(jax.random.split(jax.random.key(1), 100)), float)
+    assert_standard_normal(in_units_of_the_theory(PRIOR, h, np.tanh(h)))
+    q = np.mean(h**2, axis=2)
+    error = np.std(q, axis=0, ddof=1) / 10
+    assert np.all(error / np.mean(q, axis=0) < 0.015)
+    assert np.all(
+        np.abs(np.mean(q, axis=0) - mf.propagate("tanh", PRIOR, q0=1.8 + 0.2, depth=3).q) < 4 * error
+    )
 
 
 @pytest.mark.parametrize("depth", [1, 2, 60])
@@ -39,13 +67,22 @@ def test_any_depth(depth):
 
 
 def test_a_circular_convolution_treats_signals_as_a_dense_layer_does():
-    prior = mf.NormalPrior(2.0, 0.1, 0.0)
-    model = Convolutional(3, 2, channels=256, depth=4, prior=prior, kernel_size=(3, 3), rngs=nnx.Rngs(0))
-    x = jnp.ones((1, 6, 6, 3))  # alike everywhere, so every place sees one dense layer
-    h, outputs = model.pre_activations(x)
-    assert (h.shape, outputs.shape) == ((4, 1, 6, 6, 256), (1, 2))
-    q = mf.propagate("relu", prior, q0=2.1, depth=3).q
-    np.testing.assert_allclose(jnp.mean(h**2, axis=(1, 2, 3, 4)), q, rtol=0.35)
+    """Thirty networks under an image alike everywhere: every place sees one and the same dense layer."""
+    prior = mf.NormalPrior(2.0, 0.1, 0.6)
+
+    @jax.jit
+    @jax.vmap
+    def pre_activations(key):
+        rngs = nnx.Rngs(params=key)
+        model = Convolutional(3, 2, channels=128, depth=4, prior=prior, kernel_size=(3, 3), rngs=rngs)
+        return model.pre_activations(jnp.ones((1, 3, 3, 3)))
+
+    h, outputs = pre_activations(jax.random.split(jax.random.key(0), 30))
+    assert (h.shape, outputs.shape) == ((30, 4, 1, 3, 3, 128), (30, 1, 2))
+    h = np.asarray(h, float).reshape(30, 4, 9, 128)
+    np.testing.assert_allclose(h, np.broadcast_to(h[:, :, :1], h.shape), rtol=1e-3, atol=1e-4)
+    h = h[:, :, 0]
+    assert_standard_normal(in_units_of_the_theory(prior, h, np.maximum(h, 0)))
 
 
 def test_parameters_may_be_bfloat16():

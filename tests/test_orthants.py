@@ -10,7 +10,7 @@ import pytest
 from mpmath import mpf
 from scipy import integrate, special
 
-from meanfield.orthants import log_orthant_probability
+from meanfield.dead.orthants import log_orthant_probability
 
 POSITIVE = [
     (2, 0.3),

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from problems import names, point, relative, solve
 
 import meanfield as mf
-from meanfield import points
-from meanfield.phase_diagrams import FIELDS
+from meanfield.fixed_points import strategies as points
+from meanfield.grids.phase_diagrams import FIELDS
 
 AXES = dict(
     weight_var=np.linspace(0.5, 4.0, 5),

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 import meanfield as mf
-from meanfield.special_weights import Constant, FromQuantile, as_special_weight, gauss_rule
+from meanfield.asymmetric.special_weights import Constant, FromQuantile, as_special_weight, gauss_rule
 
 BETAS = [(2, 1), (1, 1), (1, 4), (2, 3), (0.5, 0.5), (30, 0.3)]
 

@@ -9,7 +9,6 @@ from problems import gaussian_mean
 from scipy import integrate, special
 
 import meanfield as mf
-from meanfield.layers import DenseLayer
 from meanfield.spectra.contour import BentLaw
 from meanfield.spectra.slopes import SlopeLaw, silent_points, slope
 
@@ -211,7 +210,7 @@ def test_the_two_parts_of_a_spectrum_hold_what_they_must(x64):
 @pytest.mark.parametrize("q", [0.1, 4.0])
 @pytest.mark.parametrize("activation", ["tanh", "elu", "gelu"])
 def test_the_bent_line_gives_the_integrals_of_the_straight_one_near_its_poles(x64, activation, q):
-    layer = DenseLayer.of(activation, NORMAL(1.0))
+    layer = mf.Dense(activation, NORMAL(1.0))
     q = jnp.asarray(q)
     law = SlopeLaw.of(layer, q)
     bent = BentLaw.of(layer, law, q, 24)
@@ -226,6 +225,30 @@ def test_the_bent_line_gives_the_integrals_of_the_straight_one_near_its_poles(x6
         y = np.exp(s + 0.05j)
         straight = np.sum(weight / (1 - y * square))
         assert abs(np.sum(bent.weight / (1 - y * bent.value)) - straight) < 1e-7
+
+
+@pytest.mark.parametrize("activation", ["cos", "sin", "gelu", "silu", "mish", "polynomial(0, 0, 1)"])
+def test_slopes_that_only_pass_through_zero_are_never_zero(activation):
+    """In single precision too, where they are rounding beside the crossing."""
+    layer = mf.Dense(activation, NORMAL(1.0))
+    zero = jax.jit(jax.vmap(lambda q: BentLaw.of(layer, SlopeLaw.of(layer, q), q, 24).zero))
+    np.testing.assert_array_equal(zero(jnp.array([0.01, 0.1, 0.3, 0.6])), 0)
+
+
+def test_slopes_that_are_zero_count_as_zero_beside_those_that_pass_through_it(x64):
+    """phi' falls from 1 through 0 at 1 to -1 at 2, and is 0 beyond."""
+    phi = mf.Activation(lambda x: jnp.where(x < 2, x - x**2 / 2, 0.0), kinks=(2.0,))
+    layer = mf.Dense(phi, NORMAL(1.0))
+    q = jnp.asarray(1.0)
+    assert BentLaw.of(layer, SlopeLaw.of(layer, q), q, 40).zero == pytest.approx(
+        special.ndtr(-2.0), rel=1e-12
+    )
+
+
+def test_the_picture_of_a_cosine_tells_of_no_zeros_in_single_precision():
+    found = spectrum("cos", at_variance("cos", NORMAL, 0.1), 64, q0=0.1)
+    assert found.status == mf.Status.CONVERGED and found.zero == 0 and found.cdf[0] < 1e-3
+    assert [text.get_text() for text in found.plot().axes[0].get_legend().get_texts()] == ["theory"]
 
 
 def test_what_the_nodes_cannot_resolve_is_said(x64):
@@ -427,7 +450,7 @@ def test_slopes_that_saturate_keep_their_digits(x64, activation):
         ),
     }[activation]
     places = np.array([-9.0, -2.5, -0.3, 0.0, 0.7, 4.0, 30.0])
-    found = slope(DenseLayer.of(activation, NORMAL(1.0)).activation, jnp.asarray(places))
+    found = slope(mf.Dense(activation, NORMAL(1.0)).activation, jnp.asarray(places))
     with mpmath.workdps(60):
         expected = [float(mpmath.diff(function, mpmath.mpf(x))) for x in places]
     np.testing.assert_allclose(found, expected, rtol=1e-12)

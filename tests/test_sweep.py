@@ -20,8 +20,8 @@ import xarray
 
 import meanfield as mf
 from meanfield.cli import main
-from meanfield.processes import place_among_processes
-from meanfield.sweeps.grid import Grid, chunk_shape
+from meanfield.grids.processes import place_among_processes
+from meanfield.grids.sweeps.grid import Grid, chunk_shape
 
 # 60 chunks of at most 50 points, the last of an axis shorter.
 SMALL = {"weight_var": np.linspace(0.5, 4.0, 60), "anticorrelation": np.linspace(-1, 1, 47), "bias_var": 0.1}
@@ -248,7 +248,7 @@ def test_a_process_killed_before_anything_was_written_leaves_a_usable_place(tmp_
 
 def test_a_finished_sweep_computes_nothing(tmp_path, undisturbed, monkeypatch):
     mf.sweep("relu", tmp_path / "s", **SMALL, chunk=50)
-    monkeypatch.setattr("meanfield.sweeps.run.solve_points", lambda *_, **__: pytest.fail("computed"))
+    monkeypatch.setattr("meanfield.grids.sweeps.run.solve_points", lambda *_, **__: pytest.fail("computed"))
     assert mf.sweep("relu", tmp_path / "s", **SMALL, chunk=50).computed == 0
     assert contents(tmp_path / "s") == undisturbed
 
@@ -441,7 +441,7 @@ def test_what_a_process_solved_before_changes_no_bit_of_a_chunk():
 import hashlib, sys
 import numpy as np
 import meanfield as mf
-from meanfield.points import solve_points
+from meanfield.fixed_points.strategies import solve_points
 
 def digest(weight_var):
     columns = {"weight_var": weight_var, "bias_var": 0.1 * weight_var**3, "anticorrelation": np.zeros(512)}

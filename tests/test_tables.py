@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from meanfield.activation import Activation
-from meanfield.activations import as_activation
+from meanfield.activations.activation import Activation
+from meanfield.activations.names import as_activation
 from meanfield.dual import dual_of, tables
-from meanfield.dual.cells import panel_of, q_of
+from meanfield.dual.tables.cells import panel_of, q_of
 
 PANELS = (48, 50, 52)
 

@@ -188,5 +188,11 @@ def test_wrong_arguments_are_named(change, error, message):
         train(**arguments)
 
 
-def test_training_leaves_jax_as_it_was():
+@pytest.mark.parametrize("double", [False, True])
+def test_training_leaves_jax_as_it_was(double):
+    with jax.enable_x64(double):
+        before = dict(jax.config.values), jax.config.jax_enable_x64, jax.random.key_impl(jax.random.key(0))
+        train(TASK, "he", **SMALL)
+        after = dict(jax.config.values), jax.config.jax_enable_x64, jax.random.key_impl(jax.random.key(0))
+    assert before == after and before[1] is double
     assert not jax.config.jax_enable_x64

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 import meanfield as mf
-from meanfield.layers import DenseLayer
 
 PRIOR = mf.NormalPrior(2.3, 0.1, 0.9)
 FLOATS = ("q", "c", "one_minus_c", "chi_q", "chi_c", "chi_1", "chi_perp")
@@ -98,7 +97,7 @@ def test_a_prior_is_rebuilt_from_any_leaves_without_validation():
 
 
 def test_a_layer_is_a_pytree_and_stands_for_its_activation_and_prior(x64):
-    layer = DenseLayer.of("erf", mf.NormalPrior(2.5, 0.1))
+    layer = mf.Dense("erf", mf.NormalPrior(2.5, 0.1))
     same(mf.fixed_point(layer), mf.fixed_point("erf", mf.NormalPrior(2.5, 0.1)))
     same(jax.jit(mf.fixed_point)(layer), mf.fixed_point(layer), 1e-13)
     same(mf.q_map(layer, q=0.5), mf.q_map("erf", mf.NormalPrior(2.5, 0.1), 0.5))
@@ -143,7 +142,7 @@ def test_a_scan_may_hold_a_fixed_point(x64):
 
 
 def test_the_same_call_compiles_once():
-    from meanfield import broadcasting
+    from meanfield.numerics import broadcasting
 
     weight_vars = np.linspace(0.5, 1.5, 5, dtype=np.float32)
     mf.fixed_point("sin", mf.NormalPrior(weight_vars, 0.1))

@@ -68,15 +68,15 @@ def _compare(
     if method not in ("weights", "weightless"):
         raise ValueError(f"--method must be weights or weightless, got {method!r}")
 
-    from meanfield.activations import as_activation
+    from meanfield.activations.names import as_activation
 
     law, phi = special_weight_law(special_weight), as_activation(activation)
     prior = prior_of(parameters, law)
     picture, data = output_paths(output, f"compare_{phi!r}" + ("" if law is None else f"_{law!r}"))
 
     from meanfield.empirical.comparison import compare
-    from meanfield.files import written_whole
     from meanfield.plotting import plot_comparison, written_png
+    from meanfield.support.files import written_whole
 
     sizes = dict(width=width, depth=depth, networks=networks, seed=seed)
     comparison = compare(phi, prior, method=method, **sizes, **start)
@@ -160,8 +160,8 @@ def _train(
 
     from meanfield.empirical.studies import compare_initializations
     from meanfield.empirical.tasks import task as task_of
-    from meanfield.files import written_whole
     from meanfield.plotting import plot_training_study, written_png
+    from meanfield.support.files import written_whole
 
     chosen = task_of(task, data)
     picture, values = output_paths(output, f"train_{chosen.name}")

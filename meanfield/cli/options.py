@@ -11,8 +11,9 @@ import typer
 if TYPE_CHECKING:
     import numpy as np
 
-    from meanfield.priors import AsymmetricPrior, NormalPrior
-    from meanfield.special_weights import SpecialWeight
+    from meanfield.asymmetric.prior import AsymmetricPrior
+    from meanfield.asymmetric.special_weights import SpecialWeight
+    from meanfield.priors import NormalPrior
 
 PARAMETERS = ("weight_var", "bias_var", "anticorrelation")
 
@@ -66,7 +67,7 @@ def number(name: str, text: str) -> float:
 
 def special_weight_law(text: str) -> "SpecialWeight | None":
     """The law that --special-weight names."""
-    from meanfield.special_weights import Beta, Constant
+    from meanfield.asymmetric.special_weights import Beta, Constant
 
     plain = "".join(text.split()).lower()
     if plain == "none":
@@ -84,7 +85,8 @@ def special_weight_law(text: str) -> "SpecialWeight | None":
 
 
 def prior_of(parameters: dict, law) -> "NormalPrior | AsymmetricPrior":
-    from meanfield.priors import AsymmetricPrior, NormalPrior
+    from meanfield.asymmetric.prior import AsymmetricPrior
+    from meanfield.priors import NormalPrior
 
     return NormalPrior(**parameters) if law is None else AsymmetricPrior(**parameters, special_weight=law)
 

@@ -57,12 +57,12 @@ def _spectrum(
     import jax
     import numpy as np
 
-    from meanfield.activations import as_activation
-    from meanfield.files import save_npz, written_whole
+    from meanfield.activations.names import as_activation
     from meanfield.plotting import written_png
     from meanfield.priors import NormalPrior, OrthogonalPrior
     from meanfield.spectra.jacobian import jacobian_spectrum
     from meanfield.spectra.lyapunov import lyapunov_spectrum
+    from meanfield.support.files import save_npz, written_whole
 
     phi = as_activation(activation)
     prior = (OrthogonalPrior if weights == "orthogonal" else NormalPrior)(**parameters)

@@ -82,12 +82,12 @@ def _sweep(
     axes = {name: axis_of(name, text) for name, text in given.items()}
     own = dict(_parameter(text) for text in parameter or ())
 
-    from meanfield.processes import place_among_processes
+    from meanfield.grids.processes import place_among_processes
 
     law = special_weight_law(special_weight)
     index, count = place_among_processes(coordinator, processes, process)
 
-    from meanfield.sweeps import sweep
+    from meanfield.grids.sweeps import sweep
 
     store = _default_name(activation, own, law) if output is None else output
     try:
@@ -122,7 +122,7 @@ def _parameter(text: str) -> "tuple[str, float | np.ndarray]":
 def _default_name(activation: str, own: dict, law) -> str:
     import re
 
-    from meanfield.activations import as_activation
+    from meanfield.activations.names import as_activation
 
     name = activation if own else repr(as_activation(activation))
     name += "" if law is None else f"_{law!r}"

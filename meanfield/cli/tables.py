@@ -8,11 +8,11 @@ from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from meanfield.dead_nodes import DeadNodes
+    from meanfield.dead.nodes import DeadNodes
     from meanfield.empirical.comparison import Comparison
     from meanfield.empirical.studies import TrainingStudy
-    from meanfield.phase_diagrams import PhaseDiagram
-    from meanfield.sweeps import Sweep
+    from meanfield.grids.phase_diagrams import PhaseDiagram
+    from meanfield.grids.sweeps import Sweep
 
 _ROWS = {
     "q": "q*",

@@ -26,7 +26,7 @@ from meanfield.cli.options import (
 from meanfield.cli.tables import print_dead_nodes, print_findings, print_points
 
 if TYPE_CHECKING:
-    from meanfield.fixedpoint import FixedPoint
+    from meanfield.fixed_points.point import FixedPoint
 
 _MOST = 64  # fixed points that --all finds
 
@@ -71,10 +71,10 @@ def _phase_diagram(
     _check_two_ranges(axes)
     start = {"q0": number("q0", q0), "c0": number("c0", c0)}
 
-    from meanfield.activations import as_activation
-    from meanfield.files import written_whole
-    from meanfield.phase_diagrams import phase_diagram
+    from meanfield.activations.names import as_activation
+    from meanfield.grids.phase_diagrams import phase_diagram
     from meanfield.plotting import checked_quantity, write_picture
+    from meanfield.support.files import written_whole
 
     law = special_weight_law(special_weight)
     name = repr(as_activation(activation)) + ("" if law is None else f"_{law!r}")
@@ -112,7 +112,7 @@ def _fixed_point(
 
     import jax
 
-    from meanfield.activations import as_activation
+    from meanfield.activations.names import as_activation
 
     law = special_weight_law(special_weight)
     if every and law is not None:
@@ -165,9 +165,9 @@ def _dead_nodes(
 
     import jax
 
-    from meanfield.activations import as_activation
-    from meanfield.born_dead import born_dead_probability
-    from meanfield.dead_nodes import dead_node_probability
+    from meanfield.activations.names import as_activation
+    from meanfield.dead.networks import born_dead_probability
+    from meanfield.dead.nodes import dead_node_probability
 
     law, phi = special_weight_law(special_weight), as_activation(activation)
     if width is not None and repr(phi) != "relu":
@@ -194,7 +194,7 @@ def _dead_nodes(
 
 def _unit_gain(activation, parameters: dict, law) -> float:
     """The weight variance at which ReLU signals neither grow nor decay, without bias."""
-    from meanfield.priors import AsymmetricPrior
+    from meanfield.asymmetric.prior import AsymmetricPrior
 
     if repr(activation) != "relu":
         raise ValueError(f"--weight-var must be given for the activation {activation!r}: it has no unit gain")
@@ -220,13 +220,13 @@ def _check_two_ranges(axes) -> None:
 
 
 def _one_point(activation, prior, q0, c0) -> list[dict]:
-    from meanfield.fixedpoint import fixed_point
+    from meanfield.fixed_points.point import fixed_point
 
     return [_with_rates(fixed_point(activation, prior, q0=q0, c0=c0), ())]
 
 
 def _every_point(activation, prior, q0, c0) -> list[dict]:
-    from meanfield.fixedpoint import fixed_points
+    from meanfield.fixed_points.point import fixed_points
     from meanfield.status import Status
 
     if (q0, c0) != (1.0, 0.0):
@@ -237,7 +237,7 @@ def _every_point(activation, prior, q0, c0) -> list[dict]:
 
 def _with_rates(point: "FixedPoint", index) -> dict:
     """One point's fields, depth scales and maximal Lyapunov exponent."""
-    from meanfield.lyapunov import depth_scales_at, exponents_at
+    from meanfield.fixed_points.stability import depth_scales_at, exponents_at
 
     scales = depth_scales_at(point)
     derived = {"xi_q": scales.q, "xi_c": scales.c, "maximal": exponents_at(point).maximal}

@@ -1,13 +1,13 @@
 """Gaussian moments of an activation: closed form, quadrature or table, behind one interface."""
 
 from meanfield.dual.base import Dual
-from meanfield.dual.cells import panel_of
 from meanfield.dual.choice import QuadratureWarning, dual_of, is_tabulable
 from meanfield.dual.closed_forms import closed_form
 from meanfield.dual.homogeneous import LinearPieces, QuadraticPieces
 from meanfield.dual.quadrature import QuadratureDual
-from meanfield.dual.tables import tables_of
-from meanfield.dual.tabulated import TabulatedDual
+from meanfield.dual.tables.build import tables_of
+from meanfield.dual.tables.cells import panel_of
+from meanfield.dual.tables.lookup import TabulatedDual
 
 __all__ = [
     "Dual",

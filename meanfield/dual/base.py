@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +23,15 @@ class Dual(ABC):
     however close ``c`` comes to 1 (THEORY section 2).
     """
 
+    closed_angle: ClassVar[bool] = False
+    """Whether ``angle_at_chord`` inverts the chord in closed form."""
+    is_tabulable: ClassVar[bool] = False
+    """Whether a table serves many points faster."""
+    is_table: ClassVar[bool] = False
+    is_closed_form: ClassVar[bool] = True
+    points_at_once: ClassVar[int | None] = None
+    """How many points to treat together: a quadrature holds all its nodes for each."""
+
     @abstractmethod
     def mean(self, q: Scalar) -> Scalar:
         """m(q) = E phi(u)."""
@@ -37,6 +47,14 @@ class Dual(ABC):
     @abstractmethod
     def covariance(self, q1: Scalar, q2: Scalar, c: Scalar) -> Scalar:
         """E phi(u1) phi(u2) - m(q1) m(q2)."""
+
+    @abstractmethod
+    def separation(self, q: Scalar, one_minus_c: Scalar) -> Scalar:
+        """E (phi(u1) - phi(u2))^2 / 2 at equal variances: what the pair's distance becomes.
+
+        Proportional to ``one_minus_c`` near 0, and accurate relative to it. This and ``covariance``
+        have their first and second derivatives at c = 1 and -1 too: infinite ones are infinite.
+        """
 
     @abstractmethod
     def slope_moment(self, q: Scalar) -> Scalar:
@@ -74,6 +92,19 @@ class Dual(ABC):
     def reflected_covariance(self, q: Scalar) -> Scalar:
         """E phi(u) phi(-u) - m(q)^2: the covariance at c = -1."""
         return self.covariance(q, q, -jnp.ones_like(q))
+
+    def exact(self) -> "Dual":
+        """The source of moments that a table was made from; else the dual itself."""
+        return self
+
+    @property
+    def pieces(self) -> tuple[Any, Any] | None:
+        """(left, right) slopes if phi is straight on either side of 0; else None."""
+        return None
+
+    def is_straight(self) -> Array:
+        """Whether phi is linear."""
+        return jnp.asarray(False)
 
     def error(self, q: Scalar) -> Scalar:
         """Estimated relative error of the moments at ``q``; 0 for closed forms."""

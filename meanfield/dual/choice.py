@@ -5,15 +5,18 @@ import warnings
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array
 
-from meanfield.activations import FAMILIES, FIXED
+from meanfield.activations.activation import Activation, rebuilt, static_fields
+from meanfield.activations.names import FAMILIES, FIXED
 from meanfield.dual.base import Dual
-from meanfield.dual.closed_forms import Cos, Erf, Sin, closed_form
-from meanfield.dual.piecewise_linear import PiecewiseLinear
+from meanfield.dual.closed_forms import closed_form
 from meanfield.dual.quadrature import QuadratureDual
+from meanfield.numerics.memo import Memo
 
 TOLERANCE = 1e-10
 _REFINEMENTS = (1, 2)
+_MOST_VALUES = 16  # of a parameter that is an array, at which a rule is tried
 _PROBED = (1e-3, 0.1, 1.0, 10.0, 100.0)
 _TRUSTED = {a.fn for a in FIXED.values()} | {FAMILIES[name]().fn for name in ("elu", "celu")}
 
@@ -33,34 +36,43 @@ def dual_of(activation) -> Dual:
     exact = closed_form(activation)
     if exact is not None:
         return exact
-    if activation.traced or activation.fn in _TRUSTED:
+    if activation.traced or activation.program in _TRUSTED:
         return QuadratureDual(activation)
     if any(isinstance(p, jax.core.Tracer) for p in activation.params):
         return QuadratureDual(activation)
-    return QuadratureDual(activation, _refinement(activation))
+    return QuadratureDual(activation, _REFINED(activation.key, lambda: _tried(activation)))
 
 
 def is_tabulable(dual: Dual) -> bool:
     """Whether a table serves many points faster than the dual itself: not where c* is in closed form."""
-    return isinstance(dual, QuadratureDual | PiecewiseLinear | Erf | Sin | Cos)
+    return dual.is_tabulable
 
 
-def _refinement(activation) -> int:
-    key = activation.fn, activation.kinks, activation.scale
-    if key not in _REFINED:
-        _REFINED[key] = _tried(activation)
-    return _REFINED[key]
+_REFINED: Memo[int] = Memo(1024)
 
 
-_REFINED: dict[tuple, int] = {}
+def _some_of(params) -> tuple[Array, ...]:
+    """Values of the parameters, arrays of one shape (n,): a few of those that are there."""
+    together = np.broadcast_arrays(*(np.asarray(p, np.float64) for p in params))
+    size = together[0].size if params else 0
+    chosen = np.unique(np.linspace(0, size - 1, _MOST_VALUES).astype(int))
+    return tuple(jnp.asarray(p.ravel()[chosen]) for p in together)
+
+
+@jax.jit
+def _errors(dual, q):
+    """Largest estimated relative error at each q, over the values of the parameters."""
+    if not jax.tree.leaves(dual):
+        return jax.vmap(dual.error)(q)
+    return jnp.max(jax.vmap(lambda dual: jax.vmap(dual.error)(q))(dual), axis=0)
 
 
 def _tried(activation) -> int:
-    with jax.enable_x64(True):
-        q = jnp.asarray(_PROBED)
+    with jax.enable_x64(True), jax.ensure_compile_time_eval():
+        params = _some_of(activation.params)
         for refinement in _REFINEMENTS:
-            dual = QuadratureDual(activation, refinement)
-            errors = np.asarray(jax.jit(jax.vmap(dual.error))(q))
+            dual = QuadratureDual(rebuilt(Activation, static_fields(activation), params=params), refinement)
+            errors = np.asarray(_errors(dual, jnp.asarray(_PROBED)))
             if np.all(errors <= TOLERANCE):
                 return refinement
     worst = int(np.argmax(np.nan_to_num(errors, nan=np.inf)))

@@ -1,18 +1,19 @@
-"""Closed-form moments of erf, sin, cos and polynomials, and which activations have one."""
+"""Closed-form moments of erf, sin, cos, snake and polynomials, and which activations have one."""
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
 from meanfield import activations
-from meanfield.activation import Activation
+from meanfield.activations.activation import Activation
 from meanfield.dual.base import Dual
 from meanfield.dual.homogeneous import LinearPieces, QuadraticPieces
 from meanfield.dual.piecewise_linear import PiecewiseLinear
-from meanfield.pytrees import register_dataclass
+from meanfield.numerics.pytrees import register_dataclass
 
 
 def _ratio(f, x):
@@ -38,6 +39,8 @@ def _cubic_series(x, coefficient):
 class Erf(Dual):
     """phi = erf (Williams 1997)."""
 
+    is_tabulable = True
+
     def mean(self, q):
         return jnp.zeros_like(q)
 
@@ -45,8 +48,15 @@ class Erf(Dual):
         return 2 / np.pi * jnp.arctan(2 * q / jnp.sqrt(1 + 4 * q))
 
     def covariance(self, q1, q2, c):
-        x = 2 * c * jnp.sqrt(q1 * q2) / jnp.sqrt((1 + 2 * q1) * (1 + 2 * q2))
-        return 2 / np.pi * jnp.arcsin(x)
+        # arcsin as an arctangent: nothing cancels at c = 1 and large q.
+        rest = 1 + 2 * (q1 + q2) + 4 * q1 * q2 * (1 - c) * (1 + c)
+        return 2 / np.pi * jnp.arctan(2 * c * jnp.sqrt(q1 * q2 / rest))
+
+    def separation(self, q, one_minus_c):
+        obtuse = one_minus_c > 1
+        x = jnp.where(obtuse, 1.0, one_minus_c)
+        acute = 2 / np.pi * jnp.arctan(q * x * self._chord_ratio(q, x / 2, 1 - x))
+        return jnp.where(obtuse, self.variance(q) - self.covariance(q, q, 1 - one_minus_c), acute)
 
     def slope_moment(self, q):
         return 4 / np.pi / jnp.sqrt(1 + 4 * q)
@@ -57,11 +67,15 @@ class Erf(Dual):
         return 2 / np.pi * jnp.where(x < _NEAR, near, x - jnp.arctan(x))
 
     def chord(self, q, theta):
-        # arcsin x - arcsin cx as one arctangent, with 1 - c factored out of it.
-        s2, c = jnp.sin(theta / 2) ** 2, jnp.cos(theta)
-        one, other = jnp.sqrt(1 + 4 * q), jnp.sqrt(1 + 4 * q + 4 * q * q * (1 - c * c))
-        ratio = 4 * (1 - s2) * (1 + 2 * q) ** 2 / ((other + c * one) * (one * other + 4 * q * q * c))
+        s2 = jnp.sin(theta / 2) ** 2
+        ratio = self._chord_ratio(q, s2, jnp.cos(theta))
         return 2 / np.pi * ratio * _ratio(jnp.arctan, 2 * q * ratio * s2)
+
+    @staticmethod
+    def _chord_ratio(q, s2, c):
+        """arcsin x - arcsin cx is the arctangent of this times 2 q s2, with s2 = (1 - c) / 2."""
+        one, other = jnp.sqrt(1 + 4 * q), jnp.sqrt(1 + 4 * q + 16 * q * q * s2 * (1 - s2))
+        return 4 * (1 - s2) * (1 + 2 * q) ** 2 / ((other + c * one) * (one * other + 4 * q * q * c))
 
     def slope_covariance(self, q, theta):
         c = jnp.cos(theta)
@@ -73,6 +87,8 @@ class Erf(Dual):
 class Sin(Dual):
     """phi = sin."""
 
+    is_tabulable = True
+
     def mean(self, q):
         return jnp.zeros_like(q)
 
@@ -81,6 +97,9 @@ class Sin(Dual):
 
     def covariance(self, q1, q2, c):
         return _half_exponentials(q1, q2, c, jnp.subtract)
+
+    def separation(self, q, one_minus_c):
+        return -(1 + jnp.exp(-q * (2 - one_minus_c))) / 2 * jnp.expm1(-q * one_minus_c)
 
     def slope_moment(self, q):
         return (1 + jnp.exp(-2 * q)) / 2
@@ -103,6 +122,8 @@ class Sin(Dual):
 class Cos(Dual):
     """phi = cos."""
 
+    is_tabulable = True
+
     def mean(self, q):
         return jnp.exp(-q / 2)
 
@@ -115,8 +136,11 @@ class Cos(Dual):
     def covariance(self, q1, q2, c):
         # exp(-(q1 + q2)/2) (cosh x - 1)
         x = c * jnp.sqrt(q1 * q2)
-        edge = jnp.exp(jnp.abs(x) - (q1 + q2) / 2)
-        return edge * jnp.expm1(-jnp.abs(x)) ** 2 / 2
+        size = jnp.where(x < 0, -x, x)  # jnp.abs has no second derivative of its square at 0
+        return jnp.exp(size - (q1 + q2) / 2) * jnp.expm1(-size) ** 2 / 2
+
+    def separation(self, q, one_minus_c):
+        return jnp.expm1(-q * (2 - one_minus_c)) * jnp.expm1(-q * one_minus_c) / 2
 
     def slope_moment(self, q):
         return -jnp.expm1(-2 * q) / 2
@@ -127,6 +151,46 @@ class Cos(Dual):
 
     def slope_covariance(self, q, theta):
         return _half_exponentials(q, q, jnp.cos(theta), jnp.subtract)
+
+
+@register_dataclass
+@dataclass(frozen=True, eq=False)
+class Snake(Dual):
+    """phi(x) = x + (1 - cos k x) / k with k = 2 alpha; x, which is odd, and cos, even, are uncorrelated."""
+
+    is_tabulable = True
+
+    alpha: Any
+
+    def _wave(self, q):
+        """k, and the variance of k u."""
+        k = 2 * jnp.asarray(self.alpha, q.dtype)
+        return k, k * k * q
+
+    def mean(self, q):
+        k, wave = self._wave(q)
+        return -Cos().mean_shift(wave) / k
+
+    def variance(self, q):
+        k, wave = self._wave(q)
+        return q + Cos().variance(wave) / k**2
+
+    def covariance(self, q1, q2, c):
+        (k, wave1), (_, wave2) = self._wave(q1), self._wave(q2)
+        return c * jnp.sqrt(q1 * q2) + Cos().covariance(wave1, wave2, c) / k**2
+
+    def separation(self, q, one_minus_c):
+        k, wave = self._wave(q)
+        return q * one_minus_c + Cos().separation(wave, one_minus_c) / k**2
+
+    def slope_moment(self, q):
+        return 1 + Cos().slope_moment(self._wave(q)[1])
+
+    def chord(self, q, theta):
+        return 1 + Cos().chord(self._wave(q)[1], theta)
+
+    def slope_covariance(self, q, theta):
+        return 1 + Cos().slope_covariance(self._wave(q)[1], theta)
 
 
 def _half_exponentials(q1, q2, c, combine):
@@ -176,8 +240,13 @@ class Polynomial(Dual):
         bent = sum(((n - 1) * a * a for n, a in enumerate(self._hermite(q)[1:], 1)), jnp.zeros_like(q))
         return bent - self.mean_shift(q) ** 2
 
+    def separation(self, q, one_minus_c):
+        return q * one_minus_c * self._chord(q, 1 - one_minus_c)
+
     def chord(self, q, theta):
-        c = jnp.cos(theta)
+        return self._chord(q, jnp.cos(theta))
+
+    def _chord(self, q, c):
         powers = total = jnp.zeros_like(c)
         for n, a in enumerate(self._hermite(q)[1:]):
             powers = powers + c**n
@@ -194,6 +263,7 @@ _CLOSED_FORMS: dict[Callable, Callable[..., Dual]] = {
     activations.erf.fn: Erf,
     activations.sin.fn: Sin,
     activations.cos.fn: Cos,
+    activations.snake().fn: Snake,
     activations.hard_tanh.fn: lambda: PiecewiseLinear(0.0, (-1.0, 1.0), (0.0, 1.0, 0.0)),
     activations.relu6.fn: lambda: PiecewiseLinear(0.0, (0.0, 6.0), (0.0, 1.0, 0.0)),
     activations.polynomial(1.0).fn: lambda *coefficients: Polynomial(coefficients),
@@ -202,5 +272,5 @@ _CLOSED_FORMS: dict[Callable, Callable[..., Dual]] = {
 
 def closed_form(activation: Activation) -> Dual | None:
     """The closed-form dual of an activation, or None."""
-    make = _CLOSED_FORMS.get(activation.fn)
+    make = _CLOSED_FORMS.get(activation.program)
     return make(*activation.params) if make else None

@@ -15,7 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from meanfield.dual.base import Dual
-from meanfield.pytrees import register_dataclass
+from meanfield.dual.slopes import angle_of, per_sine, with_slope
+from meanfield.numerics.pytrees import register_dataclass
 
 
 def _sin_minus_t_cos(t, xp=jnp):
@@ -34,6 +35,27 @@ def _horner(x, coefficients):
 def _bend(theta):
     """(sin t - t cos t) / (1 - cos t), which rises from 0 to 1 on [0, pi/2]."""
     return _sin_minus_t_cos(theta) / (2 * jnp.sin(theta / 2) ** 2)
+
+
+# scale times sin t - t cos t, whose derivative over x = 1 - cos t is scale times t.
+_lens = with_slope(
+    lambda scale, x: scale * _sin_minus_t_cos(angle_of(x)),
+    with_slope(lambda scale, x: scale * angle_of(x), per_sine),
+)
+
+
+def _tilt(theta):
+    """theta (1 + 2 cos^2 theta) - 3 sin theta cos theta, accurate to theta = 0."""
+    x = 2 * theta
+    series = x**5 * _horner(x * x, [(-1) ** k * (k + 1) / math.factorial(2 * k + 5) for k in range(9)])
+    return jnp.where(theta < 0.5, series, theta * (2 + jnp.cos(x)) - 1.5 * jnp.sin(x))
+
+
+# The same of the above: its derivative is 4 times that of the other.
+_tilted = with_slope(
+    lambda scale, x: scale * _tilt(angle_of(x)),
+    lambda scale, x: _lens(4 * scale, x),
+)
 
 
 @functools.cache
@@ -72,6 +94,15 @@ class LinearPieces(Dual):
     left: jax.Array | float
     right: jax.Array | float
 
+    closed_angle = True
+
+    @property
+    def pieces(self):
+        return self.left, self.right
+
+    def is_straight(self):
+        return jnp.asarray(self.left == self.right)
+
     @property
     def _power(self):
         return (self.left**2 + self.right**2) / 2
@@ -87,9 +118,11 @@ class LinearPieces(Dual):
         return q * (self._power - self._break)
 
     def covariance(self, q1, q2, c):
-        theta = jnp.arccos(c)
-        hinge = jnp.sqrt(jnp.maximum(0, 1 - c * c)) + (np.pi - theta) * c - 1
-        return jnp.sqrt(q1 * q2) * (self._break * hinge + self.left * self.right * c)
+        hinge = self._break * (np.pi * c - 1) + _lens(self._break, 1 - c)
+        return jnp.sqrt(q1 * q2) * (hinge + self.left * self.right * c)
+
+    def separation(self, q, one_minus_c):
+        return q * (self._power * one_minus_c - _lens(self._break, one_minus_c))
 
     def slope_moment(self, q):
         return self._power + jnp.zeros_like(q)
@@ -121,12 +154,9 @@ class QuadraticPieces(Dual):
     def _power(self):
         return self.left**2 + self.right**2
 
-    @staticmethod
-    def _tilt(theta):
-        """theta (1 + 2 cos^2 theta) - 3 sin theta cos theta, accurate to theta = 0."""
-        x = 2 * theta
-        series = x**5 * _horner(x * x, [(-1) ** k * (k + 1) / math.factorial(2 * k + 5) for k in range(9)])
-        return jnp.where(theta < 0.5, series, theta * (2 + jnp.cos(x)) - 1.5 * jnp.sin(x))
+    @property
+    def _break(self):
+        return (self.right - self.left) ** 2
 
     def mean(self, q):
         return q * (self.left + self.right) / 2
@@ -135,16 +165,17 @@ class QuadraticPieces(Dual):
         return q * q * (1.5 * self._power - (self.left + self.right) ** 2 / 4)
 
     def covariance(self, q1, q2, c):
-        theta = jnp.arccos(c)
-        opposed = self._tilt(theta)
-        aligned = np.pi * (1 + 2 * c * c) - opposed
-        second = self._power * aligned + 2 * self.left * self.right * opposed
+        second = np.pi * self._power * (1 + 2 * c * c) - _tilted(self._break, 1 - c)
         return q1 * q2 * (second / (2 * np.pi) - (self.left + self.right) ** 2 / 4)
+
+    def separation(self, q, one_minus_c):
+        x = one_minus_c
+        return q * q * (self._power * x * (2 - x) + _tilted(self._break, x) / (2 * np.pi))
 
     def slope_moment(self, q):
         return 2 * q * self._power
 
     def chord(self, q, theta):
         s2 = jnp.sin(theta / 2) ** 2
-        tilt = self._tilt(theta) * (self.right - self.left) ** 2 / (2 * np.pi * s2)
+        tilt = _tilt(theta) * self._break / (2 * np.pi * s2)
         return q / 2 * (4 * self._power * (1 - s2) + tilt)

@@ -15,7 +15,8 @@ import numpy as np
 
 from meanfield.dual.base import Dual
 from meanfield.dual.quadrature import fitted_slope_excess, gauss_legendre, nodes_at
-from meanfield.pytrees import register_dataclass
+from meanfield.dual.slopes import angle_of, meeting_of_jumps, with_slope
+from meanfield.numerics.pytrees import register_dataclass
 
 _NODES = 96
 _PIECE_NODES = 24  # for a bell's middle
@@ -33,9 +34,14 @@ class PiecewiseLinear(Dual):
     kinks: tuple[float, ...] = field(metadata={"static": True})
     slopes: tuple[float, ...] = field(metadata={"static": True})
 
+    is_tabulable = True
+
     @property
     def _jumps(self) -> np.ndarray:
         return np.diff(self.slopes)
+
+    def _scaled_kinks(self, q):
+        return jnp.asarray(self.kinks) / jnp.sqrt(q)
 
     def _shares(self, q):
         """Probability of every piece."""
@@ -93,13 +99,13 @@ class PiecewiseLinear(Dual):
         return first, second
 
     def covariance(self, q1, q2, c):
-        # c < 0 is c > 0 of (u1, -u2); then theta lies in [0, pi/2].
-        sign = jnp.where(c < 0, -1.0, 1.0).astype(c.dtype)
-        return self._covariance(q1, q2, c, jnp.arccos(jnp.minimum(jnp.abs(c), 1.0)), sign)
+        return _covariance((self, q1, q2), 1 - c)
+
+    def separation(self, q, one_minus_c):
+        return _separation((self, q), one_minus_c)
 
     def _covariance(self, q1, q2, c, theta, sign):
-        kinks = jnp.asarray(self.kinks)
-        a, b = kinks / jnp.sqrt(q1), sign * kinks / jnp.sqrt(q2)
+        a, b = self._scaled_kinks(q1), sign * self._scaled_kinks(q2)
         t, w = _nodes(theta, np.pi / 2, _scale(a, b))
         lever = 2 * jnp.sin((t + theta) / 2) * jnp.sin((t - theta) / 2)
         bend = jnp.sum(w * self._bending(a, b, t) * lever)
@@ -119,14 +125,14 @@ class PiecewiseLinear(Dual):
         return fitted_slope_excess(q, u, w, value, slopes[jnp.searchsorted(jnp.asarray(self.kinks), u)])
 
     def chord(self, q, theta):
-        a = jnp.asarray(self.kinks) / jnp.sqrt(q)
+        a = self._scaled_kinks(q)
         t, w = _nodes(0.0, theta, _scale(a, a))
         # (cos t - cos theta) / (1 - cos theta)
         lever = jnp.sin((theta + t) / 2) * jnp.sin((theta - t) / 2) / jnp.sin(theta / 2) ** 2
         return self.slope_moment(q) - jnp.sum(w * self._bending(a, a, t) * lever)
 
     def slope_covariance(self, q, theta):
-        a = jnp.asarray(self.kinks) / jnp.sqrt(q)
+        a = self._scaled_kinks(q)
         t, w = _nodes(0.0, theta, _scale(a, a))
         return self.slope_moment(q) - jnp.sum(w * self._bending(a, a, t))
 
@@ -140,6 +146,58 @@ class PiecewiseLinear(Dual):
         far = np.sum(weights) + jnp.sum(weights * jnp.expm1(-exponent), axis=(0, 1))
         near = jnp.sum(weights * jnp.exp(-exponent), axis=(0, 1))
         return jnp.where(jnp.max(exponent, axis=(0, 1)) < 1, far, near)
+
+
+def _acute(x):
+    """(theta, sign): c < 0 is c > 0 of (u1, -u2); then theta lies in [0, pi/2]."""
+    return angle_of(jnp.minimum(x, 2 - x)), jnp.where(x > 1, -1.0, 1.0).astype(x.dtype)
+
+
+def _covariance_at(z, x):
+    dual, q1, q2 = z
+    return dual._covariance(q1, q2, 1 - x, *_acute(x))
+
+
+def _slope_at(z, x):
+    """d/dx of the covariance: - sqrt(q1 q2) E phi'(u1) phi'(u2)."""
+    dual, q1, q2 = z
+    theta, sign = _acute(x)
+    a, b = dual._scaled_kinks(q1), sign * dual._scaled_kinks(q2)
+    t, w = _nodes(theta, np.pi / 2, _scale(a, b))
+    bend = sign * jnp.sum(w * dual._bending(a, b, t))
+    return -jnp.sqrt(q1 * q2) * (dual._mean_slope(q1) * dual._mean_slope(q2) + bend)
+
+
+def _bend_at(z, x):
+    dual, q1, q2 = z
+    products = np.outer(dual._jumps, dual._jumps)
+    return jnp.sqrt(q1 * q2) * meeting_of_jumps(dual._scaled_kinks(q1), dual._scaled_kinks(q2), products, x)
+
+
+def _separation_at(z, x):
+    dual, q = z
+    acute = _from_together(x, lambda safe: q * safe * dual.chord(q, angle_of(safe)), 0.0)
+    return jnp.where(x > 1, dual.variance(q) - dual._covariance(q, q, 1 - x, *_acute(x)), acute)
+
+
+def _separation_slope_at(z, x):
+    # At the nodes of the separation itself, whose exponentials serve here too.
+    dual, q = z
+    near = lambda safe: q * dual.slope_covariance(q, angle_of(safe))  # noqa: E731
+    acute = _from_together(x, near, q * dual.slope_moment(q))
+    return jnp.where(x > 1, -_slope_at((dual, q, q), x), acute)
+
+
+def _from_together(x, fn, at_0):
+    """fn(x) for 0 < x <= 1, ``at_0`` elsewhere."""
+    between = (x > 0) & (x <= 1)
+    return jnp.where(between, fn(jnp.where(between, x, 0.5)), at_0)
+
+
+_covariance = with_slope(_covariance_at, with_slope(_slope_at, _bend_at))
+_separation = with_slope(
+    _separation_at, with_slope(_separation_slope_at, lambda z, x: -_bend_at((z[0], z[1], z[1]), x))
+)
 
 
 def _rise(u, kinks, slopes):

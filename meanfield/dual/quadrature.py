@@ -21,9 +21,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from meanfield.activation import Activation
+from meanfield.activations.activation import Activation
 from meanfield.dual.base import Dual, Scalar
-from meanfield.pytrees import register_dataclass
+from meanfield.dual.slopes import meeting_of_jumps, with_slope
+from meanfield.numerics.pytrees import register_dataclass
 
 Nodes = Float[Array, " n"]
 
@@ -113,6 +114,10 @@ class QuadratureDual(Dual):
     activation: Activation
     refinement: float = dataclasses.field(default=1, metadata={"static": True})
 
+    is_tabulable = True
+    is_closed_form = False
+    points_at_once = 256
+
     def _counts(self, dtype, more: float = 1) -> tuple[int, int]:
         return _counts(dtype, self.refinement * more)
 
@@ -188,11 +193,25 @@ class QuadratureDual(Dual):
         return 2 * jnp.sum(w_o * jax.vmap(inner)(o)) / (4 * q * b**2)
 
     def covariance(self, q1, q2, c):
+        return _covariance((self._without_closure(q1), q1, q2), 1 - c)
+
+    def separation(self, q, one_minus_c):
+        return _separation((self._without_closure(q), q), one_minus_c)
+
+    def _without_closure(self, like):
+        """The same, but traced values that phi closes over are parameters: derivatives go through those."""
+        if not self.activation.traced:
+            return self
+        return dataclasses.replace(self, activation=self.activation.opened(like))
+
+    def pair_mean(self, fn, q1, q2, x):
+        """E fn(u1, u2) at correlation 1 - x, for an fn whose kinks lie where those of phi do."""
         # Rotate by the half-angle; the inner variable takes the larger part, with
         # u2 -> -u2 where the correlation is negative.
-        big = jnp.sqrt((1 + jnp.abs(c)) / 2)
-        small = jnp.sqrt(jnp.maximum(1 - jnp.abs(c), jnp.finfo(big.dtype).eps ** 2) / 2)
-        sign = jnp.where(c < 0, -1.0, 1.0).astype(big.dtype)
+        gap = jnp.where(x > 1, 2 - x, x)  # 1 - |c|
+        big = jnp.sqrt((2 - gap) / 2)
+        small = jnp.sqrt(jnp.maximum(gap, jnp.finfo(big.dtype).eps ** 2) / 2)
+        sign = jnp.where(x > 1, -1.0, 1.0).astype(big.dtype)
         root1, root2 = jnp.sqrt(q1), jnp.sqrt(q2)
         counts = self._counts(big.dtype)
         tail = _tail(big.dtype)
@@ -201,13 +220,103 @@ class QuadratureDual(Dual):
         lines1, lines2 = kinks / root1, sign * kinks / root2
         crossings = ((lines1[:, None] - lines2[None, :]) / (2 * small)).ravel()
         o, w_o = graded_nodes(crossings, jnp.minimum(1.0, scale / small), -tail, tail, counts)
-        mean1, mean2 = self.mean(q1), self.mean(q2)
 
         def inner(o):
             landmarks = jnp.concatenate([lines1 - small * o, lines2 + small * o]) / big
             t, w = graded_nodes(landmarks, jnp.minimum(1.0, scale / big), -tail, tail, counts)
-            first = self.activation(root1 * (big * t + small * o)) - mean1
-            second = self.activation(root2 * sign * (big * t - small * o)) - mean2
-            return jnp.sum(w * first * second)
+            return jnp.sum(w * fn(root1 * (big * t + small * o), root2 * sign * (big * t - small * o)))
 
         return jnp.sum(w_o * jax.vmap(inner)(o))
+
+    def mean_beside(self, fn, q, edges, x):
+        """E fn(u2) where u1 / sqrt(q1) is at each of ``edges``, at correlation 1 - x; q: variance of u2."""
+        root = jnp.sqrt(q)
+        # Never 0, where derivatives over x would be lost.
+        spread = jnp.sqrt(x * (2 - x) + jnp.finfo(root.dtype).eps ** (2 / 3))
+        kinks = jnp.asarray(self.activation.landmarks, root.dtype) / root
+        scale = jnp.minimum(1.0, self.activation.scale / (root * spread))
+        tail = _tail(root.dtype)
+
+        def at(edge):
+            centre = (1 - x) * edge
+            t, w = graded_nodes((kinks - centre) / spread, scale, -tail, tail, self._counts(root.dtype))
+            return jnp.sum(w * fn(root * (centre + spread * t)))
+
+        return jax.vmap(at)(edges)
+
+
+def _covariance_at(z, x):
+    dual, q1, q2 = z
+    mean1, mean2 = dual.mean(q1), dual.mean(q2)
+    phi = dual.activation
+    return dual.pair_mean(lambda u1, u2: (phi(u1) - mean1) * (phi(u2) - mean2), q1, q2, x)
+
+
+def _separation_at(z, x):
+    dual, q = z
+    phi, slope = dual.activation, _derivative(dual.activation, 1)
+    # Differences of neighbours are lost in rounding. There the mean over x of E phi'(u1) phi'(u2), at the
+    # point where one that changes as sqrt(x) takes it, does for all.
+    near = (x * jnp.maximum(1, q) < jnp.finfo(x.dtype).eps ** (2 / 3)) & ~phi.has_jump()
+
+    def integrand(u1, u2):
+        return jnp.where(near, q * x * slope(u1) * slope(u2), (phi(u1) - phi(u2)) ** 2 / 2)
+
+    return dual.pair_mean(integrand, q, q, jnp.where(near, 4 * x / 9, x))
+
+
+def _derivative(fn, order):
+    for _ in range(order):
+        fn = functools.partial(_slope_of, fn)
+    return fn
+
+
+def _slope_of(fn, u):
+    return jax.jvp(fn, (u,), (jnp.ones_like(u),))[1]
+
+
+@functools.cache
+def _product(order):
+    """d^n/dx^n of the covariance but for what jumps add: (-1)^n (q1 q2)^(n/2) E phi^(n)(u1) phi^(n)(u2)."""
+
+    def value(z, x):
+        dual, q1, q2 = z
+        fn = _derivative(dual.activation, order)
+        mean = dual.pair_mean(lambda u1, u2: fn(u1) * fn(u2), q1, q2, x)
+        return (-jnp.sqrt(q1 * q2)) ** order * mean
+
+    return with_slope(value, lambda z, x: _slope_of_product(order, z, x))
+
+
+def _slope_of_product(order, z, x):
+    """d/dx of it: the next one, and what jumps of phi^(n) add (as distributions have derivatives)."""
+    smooth = _product(order + 1)(z, x)
+    dual, q1, q2 = z
+    if not dual.activation.kinks:
+        return smooth
+    kinks = jnp.asarray(dual.activation.kinks, smooth.dtype)
+    a, b = kinks / jnp.sqrt(q1), kinks / jnp.sqrt(q2)
+    jumps = _jumps(dual.activation, _derivative(dual.activation, order), kinks)
+    beside = functools.partial(dual.mean_beside, _derivative(dual.activation, order + 1))
+    one = jnp.sqrt(q2) * jnp.sum(jumps * _bell(a) * beside(q2, a, x))
+    other = jnp.sqrt(q1) * jnp.sum(jumps * _bell(b) * beside(q1, b, x))
+    meeting = meeting_of_jumps(a, b, jumps[:, None] * jumps, x)
+    return smooth + (-1) ** (order + 1) * jnp.sqrt(q1 * q2) ** order * (one + other + meeting)
+
+
+def _bell(t):
+    return jnp.exp(-(t**2) / 2) / math.sqrt(2 * math.pi)
+
+
+def _jumps(activation, fn, at):
+    """fn(k+) - fn(k-) at the kinks, exactly 0 where fn is continuous."""
+    eps = jnp.finfo(at.dtype).eps
+    step = eps**0.5 * jnp.maximum(activation.scale, jnp.abs(at))
+    rise = lambda h: fn(at + h) - fn(at - h)  # noqa: E731
+    size = sum(jnp.abs(fn(at + h)) for h in (-activation.scale, -step, step, activation.scale))
+    jump = 2 * rise(step) - rise(2 * step)
+    return jnp.where(jnp.abs(jump) <= eps**0.6 * size, 0.0, jump)
+
+
+_covariance = with_slope(_covariance_at, lambda z, x: _slope_of_product(0, z, x))
+_separation = with_slope(_separation_at, lambda z, x: -_slope_of_product(0, (z[0], z[1], z[1]), x))

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from meanfield.files import written_whole
+from meanfield.support.files import written_whole
 
 _SETTINGS = "settings.json"
 

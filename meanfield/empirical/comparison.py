@@ -9,16 +9,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from meanfield import validation
-from meanfield.activations import as_activation
-from meanfield.density.population import population_dynamics
+from meanfield.activations.names import as_activation
+from meanfield.asymmetric.density.population import population_dynamics
+from meanfield.dead.orthants import log_orthant_probability
 from meanfield.empirical.ensembles import Measurement, measure
-from meanfield.files import save_npz
-from meanfield.fixedpoint import FixedPoint, fixed_point
-from meanfield.layers import DenseLayer
+from meanfield.fixed_points.point import FixedPoint, fixed_point
+from meanfield.layers import as_dense
 from meanfield.maps import propagate
-from meanfield.orthants import log_orthant_probability
-from meanfield.priors import AsymmetricPrior
+from meanfield.support import validation
+from meanfield.support.files import save_npz
 
 # Sizes are compared as logarithms: to their fluctuations in deep networks every layer adds.
 LOGARITHMIC = ("q", "one_minus_c", "growth", "gradient")
@@ -158,8 +157,8 @@ def compare(
     networks = validation.count("networks", networks, low=8)
     width = validation.count("width", width)
     if gradients is None:
-        gradients = method == "weights" and not isinstance(prior, AsymmetricPrior)
-    elif gradients and isinstance(prior, AsymmetricPrior):
+        gradients = method == "weights" and prior.is_gaussian
+    elif gradients and not prior.is_gaussian:
         raise ValueError("gradients of an AsymmetricPrior can be measured, but have no theory to compare")
     options = dict(depth=depth, networks=networks, q0=q0, c0=c0, method=method, gradients=gradients)
     narrow = measure(activation, prior, width=width, seed=2 * seed, **options)
@@ -172,7 +171,7 @@ def compare(
 def theory_of(activation, prior, *, depth, q0=1.0, c0=0.5, particles=1 << 20) -> Theory:
     """What ``LayerStatistics`` converge to with the width, for two inputs."""
     with jax.enable_x64(True):
-        if isinstance(prior, AsymmetricPrior):
+        if not prior.is_gaussian:
             known = population_dynamics(
                 activation, prior, q0=q0, c0=c0, depth=depth, particles=particles, seed=1
             )
@@ -181,8 +180,8 @@ def theory_of(activation, prior, *, depth, q0=1.0, c0=0.5, particles=1 << 20) ->
             pick = lambda source: {k: np.asarray(getattr(source, v)) for k, v in names.items()}  # noqa: E731
             return Theory(pick(known), pick(known.standard_error))
         signal = propagate(activation, prior, q0=q0, c0=c0, depth=depth)
-        layer = DenseLayer.of(activation, prior)
-        slope = jax.jit(jax.vmap(lambda layer, q: layer.transverse_slope(q), (None, 0)))(layer, signal.q[:-1])
+        layer = as_dense(activation, prior)
+        slope = jax.jit(jax.vmap(lambda layer, q: layer.tangent(q), (None, 0)))(layer, signal.q[:-1])
         values = dict(
             q=signal.q,
             one_minus_c=signal.one_minus_c,

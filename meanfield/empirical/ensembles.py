@@ -11,14 +11,14 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
-from meanfield import validation
-from meanfield.activation import Activation
-from meanfield.activations import as_activation
+from meanfield.activations.activation import Activation
+from meanfield.activations.names import as_activation
 from meanfield.empirical.layers import with_weights, without_weights
 from meanfield.empirical.models import FullyConnected, initializers
-from meanfield.priors import AsymmetricPrior, NormalPrior, OrthogonalPrior
-from meanfield.progress import progress_bar
-from meanfield.pytrees import register_dataclass
+from meanfield.numerics.pytrees import register_dataclass
+from meanfield.priors import NormalPrior, is_prior
+from meanfield.support import validation
+from meanfield.support.progress import progress_bar
 
 METHODS = {"weights": with_weights, "weightless": without_weights}
 _UNIT = NormalPrior(1.0)  # of the first layer: its inputs set variance and correlation
@@ -144,7 +144,7 @@ def measure(
         raise ValueError(f"tangents must be at most the width, {width}, got {tangents}")
     if method not in METHODS:
         raise ValueError(f"method must be 'weights' or 'weightless', got {method!r}")
-    if method == "weightless" and isinstance(prior, OrthogonalPrior):
+    if method == "weightless" and not prior.independent_rows:
         raise ValueError("method must be 'weights' for an OrthogonalPrior: its neurons are not independent")
     if gradients and method == "weightless":
         raise ValueError("gradients need weights: method must be 'weights' where gradients is true")
@@ -192,7 +192,7 @@ def signals(q0=1.0, c0=0.5, n_inputs=2, q2=None) -> Float[Array, "inputs inputs"
 
 
 def _check_prior(prior) -> None:
-    if not isinstance(prior, NormalPrior | OrthogonalPrior | AsymmetricPrior):
+    if not is_prior(prior):
         raise TypeError(
             f"prior must be a meanfield.NormalPrior, OrthogonalPrior or AsymmetricPrior, got {prior!r}"
         )

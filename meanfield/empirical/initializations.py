@@ -9,7 +9,8 @@ from typing import Any
 
 from jax.nn import initializers as standard
 
-from meanfield.priors import AsymmetricPrior, NormalPrior, OrthogonalPrior
+from meanfield.asymmetric.prior import AsymmetricPrior
+from meanfield.priors import NormalPrior, is_prior
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def initialization(name) -> Initialization:
     """
     if isinstance(name, Initialization):
         return name
-    if isinstance(name, NormalPrior | OrthogonalPrior | AsymmetricPrior):
+    if is_prior(name):
         return Initialization(repr(name), name.kernel_init(), name.bias_init())
     if not isinstance(name, str):
         raise TypeError(f"initialization must be a name or a prior, got {name!r}")

@@ -10,7 +10,6 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from meanfield.empirical.models import initializers
-from meanfield.priors import AsymmetricPrior
 
 
 def with_weights(prior, key, sent: Float[Array, "rows width"]) -> Float[Array, "rows width"]:
@@ -37,7 +36,7 @@ def without_weights(prior, key, sent: Float[Array, "rows width"]) -> Float[Array
     product = jnp.matmul(centred, centred.T, precision="highest")
     covariance = prior.weight_var * (product / width + (1 - prior.anticorrelation) * both)
     gaussian_key, special_key, bias_key = jax.random.split(key, 3)
-    if isinstance(prior, AsymmetricPrior):
+    if not prior.is_gaussian:
         received = _with_special_weights(prior, gaussian_key, special_key, sent, mean, covariance)
     else:
         z = jax.random.normal(gaussian_key, (rows, width), sent.dtype)

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from meanfield import validation
-from meanfield.activations import as_activation
+from meanfield.activations.names import as_activation
+from meanfield.support import validation
 
 
 class FullyConnected(nnx.Module):

@@ -16,19 +16,19 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from meanfield import validation
-from meanfield.activation import Activation
-from meanfield.activations import as_activation
+from meanfield.activations.activation import Activation
+from meanfield.activations.names import as_activation
 from meanfield.empirical.comparison import Extrapolation, p_value_of
 from meanfield.empirical.ensembles import measure, network, signals
 from meanfield.empirical.limit_laws import LimitLaw
-from meanfield.fixedpoint import fixed_point
-from meanfield.layers import DenseLayer
-from meanfield.priors import AsymmetricPrior, NormalPrior
-from meanfield.progress import progress_bar
+from meanfield.fixed_points.point import fixed_point
+from meanfield.layers import as_dense
+from meanfield.priors import NormalPrior, is_prior
 from meanfield.spectra.jacobian import JacobianSpectrum, jacobian_spectrum
 from meanfield.spectra.lyapunov import LyapunovSpectrum, lyapunov_spectrum
 from meanfield.spectra.slopes import SlopeLaw, slope
+from meanfield.support import validation
+from meanfield.support.progress import progress_bar
 
 LEVELS = np.linspace(0.05, 0.95, 19)
 _KEPT = 1e-8  # of the largest singular value
@@ -156,9 +156,9 @@ def null_directions(activation, prior, q0) -> int:
 
     1 where rows sum to zero and P(phi' = 0) = 0: W D x = 0 asks for D x to be uniform, and no zero of D is.
     """
-    if not (isinstance(prior, NormalPrior) and float(prior.anticorrelation) == 1):
+    if float(prior.anticorrelation) != 1:
         return 0
-    layer = DenseLayer.of(activation, NormalPrior(1.0))
+    layer = as_dense(activation, NormalPrior(1.0))
     return int(SlopeLaw.of(layer, jnp.asarray(q0, float)).zero == 0)
 
 
@@ -279,7 +279,7 @@ def compare_spectra(
     """
     if kind not in ("jacobian", "lyapunov"):
         raise ValueError(f"kind must be 'jacobian' or 'lyapunov', got {kind!r}")
-    if isinstance(prior, AsymmetricPrior):
+    if is_prior(prior) and not prior.is_gaussian:
         raise TypeError("prior must be a NormalPrior or an OrthogonalPrior: an AsymmetricPrior has no theory")
     networks = validation.count("networks", networks, low=8)
     sizes = dict(depth=depth, networks=networks)

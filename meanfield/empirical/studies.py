@@ -8,17 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from meanfield import validation
 from meanfield.empirical.initializations import Initialization
 from meanfield.empirical.initializations import initialization as as_initialization
 from meanfield.empirical.tasks import Task
 from meanfield.empirical.tasks import task as as_task
 from meanfield.empirical.training import LearningCurves, train
-from meanfield.files import save_npz
+from meanfield.numerics.statistics import LEVEL, interval_of_mean
+from meanfield.support import validation
+from meanfield.support.files import save_npz
 
 INITIALIZATIONS = ("he", "orthogonal", "anticorrelated(1)", "rai", "raai", "rai_unit_gain", "raai_unit_gain")
 LEARNING_RATES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
-LEVEL = 0.95  # of all intervals
 _FIRST_TUNING_SEED = 1_000_000
 _RESAMPLES = 2000
 
@@ -227,17 +227,6 @@ def _verdict(outcome: Outcome, first: Outcome, target, rates) -> tuple[dict, tup
         accuracy_gain=_mean(gain),
     )
     return fields, (p_loss, p_time)
-
-
-def interval_of_mean(samples: np.ndarray, axis: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean and the ends of its 95% interval (Student's t)."""
-    from scipy import stats
-
-    count = samples.shape[axis]
-    with np.errstate(invalid="ignore"):
-        mean = np.mean(samples, axis=axis)
-        half = stats.t.ppf((1 + LEVEL) / 2, count - 1) * np.std(samples, axis=axis, ddof=1) / count**0.5
-        return mean, mean - half, mean + half
 
 
 def _mean(samples, back=lambda x: x) -> Estimate:

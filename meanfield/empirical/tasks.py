@@ -11,12 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from meanfield import validation
 from meanfield.empirical.data_files import load_cifar10, load_mnist
 from meanfield.empirical.mnist1d import mnist1d
 from meanfield.empirical.models import FullyConnected
+from meanfield.numerics.pytrees import register_dataclass
 from meanfield.priors import NormalPrior
-from meanfield.pytrees import register_dataclass
+from meanfield.support import validation
 
 _SPLIT_SEED = 0
 

@@ -16,15 +16,15 @@ from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float
 
-from meanfield import validation
-from meanfield.activations import as_activation
+from meanfield.activations.names import as_activation
 from meanfield.empirical.checkpoints import Checkpoints
 from meanfield.empirical.initializations import initialization as as_initialization
 from meanfield.empirical.models import FullyConnected
 from meanfield.empirical.tasks import Task
 from meanfield.empirical.tasks import task as as_task
-from meanfield.files import save_npz
-from meanfield.progress import progress_bar
+from meanfield.support import validation
+from meanfield.support.files import save_npz
+from meanfield.support.progress import progress_bar
 
 OPTIMIZERS: dict[str, Callable] = {
     "sgd": optax.sgd,

@@ -4,11 +4,11 @@ from typing import Any
 
 from dash import Dash, Input, Output, State, dcc, html, no_update
 
-from meanfield.colours import LINE_COLOURS, PHASE_COLOURS
 from meanfield.explorer import pictures
 from meanfield.explorer.settings import CHOICES, RANGES, Settings
 from meanfield.explorer.view import STARTS_C, STARTS_Q, Numbers
 from meanfield.explorer.workbench import Answer, Workbench
+from meanfield.plotting.colours import LINE_COLOURS, PHASE_COLOURS
 from meanfield.status import Phase, Status
 
 

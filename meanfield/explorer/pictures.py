@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from meanfield.colours import LINE_COLOURS, PHASE_COLOURS
 from meanfield.explorer.drawing import GRID, INK, QUIET, Axis, Chart, italic
 from meanfield.explorer.settings import RANGES
 from meanfield.explorer.view import DEPTH, Curves, Numbers
-from meanfield.phase_diagrams import PhaseDiagram
+from meanfield.grids.phase_diagrams import PhaseDiagram
+from meanfield.plotting.colours import LINE_COLOURS, PHASE_COLOURS
 from meanfield.status import Phase, Status
 
 SYMBOLS = {

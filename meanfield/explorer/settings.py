@@ -5,7 +5,7 @@ import math
 from dataclasses import dataclass, replace
 from urllib.parse import parse_qsl, urlencode
 
-from meanfield.activations import NAMES, as_activation
+from meanfield.activations.names import NAMES, as_activation
 from meanfield.priors import NormalPrior
 
 CHOICES = [name for name in NAMES if name != "polynomial"]  # which takes coefficients

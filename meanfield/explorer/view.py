@@ -6,13 +6,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from meanfield.activations import as_activation
+from meanfield.activations.names import as_activation
 from meanfield.dual import Dual, dual_of, is_tabulable, panel_of, tables_of
 from meanfield.explorer.settings import RANGES, Settings
-from meanfield.fixedpoint import FixedPoint, fixed_point
-from meanfield.layers import DenseLayer
-from meanfield.lyapunov import depth_scales_at, exponents_at
-from meanfield.phase_diagrams import PhaseDiagram, phase_diagram
+from meanfield.fixed_points.point import FixedPoint, fixed_point
+from meanfield.fixed_points.stability import depth_scales_at, exponents_at
+from meanfield.grids.phase_diagrams import PhaseDiagram, phase_diagram
+from meanfield.layers import Dense
+from meanfield.numerics.pytrees import replaced
 from meanfield.status import Phase, Status
 
 DEPTH = 30
@@ -68,10 +69,10 @@ def curves(settings: Settings, q_star: float, table: Dual | None = None) -> Curv
     a fraction of the time that quadrature takes.
     """
     with jax.enable_x64(True):
-        layer = DenseLayer.of(as_activation(settings.activation), settings.prior)
+        layer = Dense(settings.activation, settings.prior)
         solved = None
         if table is not None:
-            solved = _solved(DenseLayer(layer.activation, layer.prior, table), q_star)
+            solved = _solved(replaced(layer, dual=table), q_star)
         if solved is None or not _tabulated_at(*solved[:3:2]):
             solved = _solved(layer, q_star)
     q, c, map_q, chord = solved
@@ -98,7 +99,7 @@ def tabulated(activation: str) -> Dual | None:
         return tables.dual()
 
 
-def _solved(layer: DenseLayer, q_star: float):
+def _solved(layer: Dense, q_star: float):
     return jax.device_get(_solve(layer, jnp.asarray(float(q_star))))
 
 
@@ -128,7 +129,7 @@ _THETA = (1 + np.cos(np.pi * (np.arange(_ANGLES) + 0.5) / _ANGLES)) * np.pi / 4
 
 
 @jax.jit
-def _solve(layer: DenseLayer, q_star):
+def _solve(layer: Dense, q_star):
     """q and c by layer, and (1 - C)/(1 - c) at the Chebyshev angles.
 
     One point after another: a quadrature of many at once is slower on few cores. From c >= 0 correlations
@@ -143,12 +144,12 @@ def _solve(layer: DenseLayer, q_star):
 
     def next_c(gap, q):
         theta = 2 * jnp.arcsin(jnp.sqrt(gap / 2))
-        return jnp.clip(gap * layer.chord(q, theta) * q / layer.variance_map(q), 0, 1), gap
+        return jnp.clip(gap * layer.pair_gain(q, theta) * q / layer.variance_map(q), 0, 1), gap
 
     gaps = jax.lax.map(lambda c: jax.lax.scan(next_c, 1 - c, path)[1], jnp.asarray(STARTS_C))
     usable = jnp.isfinite(q_star) & (q_star > 0)
     map_q = jnp.where(usable, q_star, path[-1])
-    chord = jax.lax.map(lambda theta: layer.chord(map_q, theta), jnp.asarray(_THETA))
+    chord = jax.lax.map(lambda theta: layer.pair_gain(map_q, theta), jnp.asarray(_THETA))
     return q, 1 - gaps, map_q, chord * map_q / layer.variance_map(map_q)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from meanfield.dual import Dual
 from meanfield.explorer import view
 from meanfield.explorer.settings import Settings
-from meanfield.phase_diagrams import PhaseDiagram
+from meanfield.grids.phase_diagrams import PhaseDiagram
 
 _DIAGRAMS_KEPT = 64
 _PAUSE_SECONDS = 0.25  # a slider that is still moving gets no diagram yet

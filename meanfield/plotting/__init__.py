@@ -1,7 +1,7 @@
 """Pictures. The only package that imports Matplotlib."""
 
-from meanfield.colours import PHASE_COLOURS as PHASE_COLOURS
-from meanfield.colours import STATUS_COLOURS as STATUS_COLOURS
+from meanfield.plotting.colours import PHASE_COLOURS as PHASE_COLOURS
+from meanfield.plotting.colours import STATUS_COLOURS as STATUS_COLOURS
 from meanfield.plotting.comparison import plot_comparison as plot_comparison
 from meanfield.plotting.figures import written_png as written_png
 from meanfield.plotting.phase_diagrams import HATCHES as HATCHES

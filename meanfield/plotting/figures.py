@@ -5,7 +5,7 @@ from collections.abc import Callable
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from meanfield.colours import LINE_COLOURS as LINE_COLOURS
+from meanfield.plotting.colours import LINE_COLOURS as LINE_COLOURS
 
 
 def new_figure(size: tuple[float, float]) -> Figure:

@@ -2,6 +2,7 @@
 
 import difflib
 from dataclasses import dataclass
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -14,8 +15,7 @@ from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
 from matplotlib.transforms import ScaledTranslation
 
-from meanfield.colours import PHASE_COLOURS, STATUS_COLOURS
-from meanfield.phase_diagrams import PhaseDiagram
+from meanfield.plotting.colours import PHASE_COLOURS, STATUS_COLOURS
 from meanfield.status import Phase, Status
 
 # Statuses whose values are not those of a stable fixed point: (label, statuses, hatch).
@@ -43,6 +43,12 @@ _AXIS_NAMES = {
     "bias_var": "bias variance",
     "anticorrelation": "anticorrelation",
 }
+
+
+def symbol_of(name: str) -> str:
+    """How formulas write a parameter."""
+    plain = name.replace("_", r"\_")
+    return AXIS_SYMBOLS.get(name, rf"$\mathrm{{{plain}}}$")
 
 
 @dataclass(frozen=True)
@@ -81,7 +87,7 @@ def checked_quantity(name: str) -> str:
     )
 
 
-def plot_phase_diagram(diagram: PhaseDiagram, quantity: str = "phase", ax: Axes | None = None) -> Axes:
+def plot_phase_diagram(diagram, quantity: str = "phase", ax: Axes | None = None) -> Axes:
     r"""Draw one quantity over the two axes of a phase diagram, the first one horizontal.
 
     quantity: "phase", "status", a field (q, c, one_minus_c, chi_q, chi_c, chi_1,
@@ -98,7 +104,7 @@ def plot_phase_diagram(diagram: PhaseDiagram, quantity: str = "phase", ax: Axes 
     Raises ValueError for an unknown quantity, TypeError for what is not a PhaseDiagram.
     """
     checked_quantity(quantity)
-    if not isinstance(diagram, PhaseDiagram):
+    if not hasattr(diagram, "axes") or not hasattr(diagram, "phase"):
         raise TypeError(f"diagram must be a PhaseDiagram, got {type(diagram).__name__}")
     if ax is None:
         # Imported here: only pyplot chooses a backend, and only who wants a figure needs one.
@@ -111,7 +117,7 @@ def plot_phase_diagram(diagram: PhaseDiagram, quantity: str = "phase", ax: Axes 
     return ax
 
 
-def write_picture(diagram: PhaseDiagram, quantity: str, file, dpi: int = 200) -> None:
+def write_picture(diagram, quantity: str, file, dpi: int = 200) -> None:
     """Write a PNG to an open binary file, without a display and without pyplot."""
     figure = Figure(layout="constrained")
     FigureCanvasAgg(figure)
@@ -123,7 +129,7 @@ def write_picture(diagram: PhaseDiagram, quantity: str, file, dpi: int = 200) ->
 class _Grid:
     """A diagram with ascending, distinct axes, and the edges of its cells."""
 
-    diagram: PhaseDiagram
+    diagram: Any  # a PhaseDiagram
     x: np.ndarray
     y: np.ndarray
     order: tuple[np.ndarray, np.ndarray]
@@ -330,15 +336,13 @@ def _excess_growth(grid: _Grid) -> np.ndarray:
 def _annotate(ax, grid: _Grid, legend: list) -> None:
     diagram = grid.diagram
     for name, centres, axis in zip(diagram.axes, (grid.x, grid.y), (ax.xaxis, ax.yaxis), strict=True):
-        axis.set_label_text(f"{_AXIS_NAMES[name]} {AXIS_SYMBOLS[name]}")
+        axis.set_label_text(f"{_AXIS_NAMES[name]} {AXIS_SYMBOLS[name]}" if name in _AXIS_NAMES else name)
         if centres.size == 1:
             axis.set_ticks(centres)
     (left, *_, right), (bottom, *_, top) = grid.edges
     ax.set(xlim=(left, right), ylim=(bottom, top))
-    fixed, value = diagram.fixed
-    symbol = AXIS_SYMBOLS[fixed].strip("$")
-    names = ", ".join(filter(None, (diagram.activation, diagram.special_weight)))
-    ax.set_title(f"{names}, ${symbol} = {value:g}$")
+    constants = (f"{symbol_of(name)[:-1]} = {value:g}$" for name, value in diagram.constants.items())
+    ax.set_title(", ".join(filter(None, (diagram.activation, diagram.special_weight, *constants))))
     if legend:
         # Below tick labels and axis label, whose height does not grow with the axes.
         below = ScaledTranslation(0, -3.6 * ax.xaxis.label.get_size() / 72, ax.figure.dpi_scale_trans)

@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from meanfield.empirical.studies import interval_of_mean
+from meanfield.numerics.statistics import interval_of_mean
 from meanfield.plotting.figures import LINE_COLOURS, new_figure
 
 _STYLES = ("-", "--", "-.", ":")

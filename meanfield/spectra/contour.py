@@ -24,9 +24,8 @@ import numpy as np
 from jaxtyping import Array, Complex
 from numpy.polynomial import legendre
 
-from meanfield.dual import LinearPieces
 from meanfield.dual.quadrature import _tail
-from meanfield.pytrees import register_dataclass
+from meanfield.numerics.pytrees import register_dataclass
 from meanfield.spectra.slopes import SlopeLaw, silent_points, slope
 
 _ORDER = 16
@@ -37,6 +36,7 @@ _NEAREST = 1e-8  # of the activation's scale: where panels stop narrowing toward
 _GRADED, _FALL, _STEEPEST = 2.0, 4.0, 8.0  # what a panel may span: of log distance and log t; per point
 _DEEP = 60.0  # below the largest log t: where panels span more and more of it
 _SETTLED = 1e-9
+_NEAR_CROSSING = 64  # units in the last place
 _RELEVANT = 6.2  # standard deviations beyond which panels widen
 
 
@@ -51,7 +51,7 @@ class BentLaw:
     @classmethod
     def of(cls, layer, law: SlopeLaw, q, panels: int) -> "BentLaw":
         """The law at variance q > 0, ``panels`` on each side of a kink, twice as many with zeros of phi'."""
-        if isinstance(layer.dual, LinearPieces):
+        if layer.dual.pieces:
             value, weight = law.square, law.weight
         else:
             value, weight = _bent(layer.activation, q, panels, law.least * law.largest)
@@ -89,11 +89,15 @@ def _bent(activation, q, panels, least):
     at = jnp.concatenate(breaks)
     fixed = np.zeros(at.size, bool)
     fixed[panels :: 2 * panels] = kinked
-    return _along(activation, root, at, fixed, least)
+    crossings = jnp.asarray(silent, dtype) / root
+    return _along(activation, root, at, fixed, least, crossings)
 
 
-def _along(activation, root, breaks, fixed, least):
-    """(t, weights) on panels between breaks of z, bent but where ``fixed``; panels with t < least are 0."""
+def _along(activation, root, breaks, fixed, least, crossings):
+    """(t, weights) on panels between breaks of z, bent but where ``fixed``.
+
+    Panels with t < least are 0, but for those that phi' merely passes through zero in: they are ``least``.
+    """
     rule = _rule()
     width = jnp.diff(breaks)
     divisor = jnp.where(width > 0, width, 1.0)[:, None]
@@ -106,7 +110,11 @@ def _along(activation, root, breaks, fixed, least):
     z = corner[:-1, None] + step * node
     weight = step * share * jnp.exp(-z * z / 2) / np.sqrt(2 * np.pi)
     value = _continued(d, 2 * (step * node + 1j * bend[:-1, None]) / divisor - 1)
-    return jnp.where(silent[:, None], 0.0, value).ravel(), weight.ravel()
+    # So near a crossing, slopes are rounding: that they vanish has probability zero all the same.
+    reach = _NEAR_CROSSING * jnp.finfo(root.dtype).eps * (1 + jnp.abs(crossings))
+    crossed = jnp.any(jnp.abs(breaks[:-1, None] + width[:, None] / 2 - crossings) <= reach, axis=1)
+    value = jnp.where(silent[:, None], jnp.where(crossed, least, 0.0)[:, None], value)
+    return value.ravel(), weight.ravel()
 
 
 def _bends(d, width, divisor, fixed):

@@ -14,17 +14,17 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from meanfield import validation
-from meanfield.broadcasting import pointwise
-from meanfield.criticality import critical_line
-from meanfield.dual import LinearPieces, QuadratureDual, tables_of
-from meanfield.fixedpoint import shared_scan
-from meanfield.layers import DenseLayer
+from meanfield.dual import tables_of
+from meanfield.fixed_points.criticality import critical_line
+from meanfield.fixed_points.variance import variance_fixed_point
+from meanfield.layers import as_dense
+from meanfield.numerics.broadcasting import pointwise
+from meanfield.numerics.memo import Memo
+from meanfield.numerics.pytrees import register_dataclass, replaced
 from meanfield.priors import NormalPrior, OrthogonalPrior
-from meanfield.pytrees import register_dataclass
 from meanfield.spectra.slopes import SlopeLaw, like_gaussian, slopes_at, stationary_points
 from meanfield.status import Status
-from meanfield.variance import variance_fixed_point
+from meanfield.support import validation
 
 _FEWEST_FOR_TABLE = 4096
 _NODES = 2048  # of log q, between which two moments are interpolated to fourth order
@@ -77,7 +77,7 @@ def isometry(activation, prior=None, depth=1, *, q0=1.0) -> Isometry:
     activation without closed form are interpolated in log q, to 1e-9 or better.
     Raises TypeError or ValueError.
     """
-    layer = DenseLayer.of(activation, prior)
+    layer = as_dense(activation, prior)
     depth = validation.real("depth", depth, low=0.0, low_open=True)
     q0 = validation.real("q0", q0, low=0.0)
     leaves = jax.tree.leaves((layer, depth, q0))
@@ -85,7 +85,7 @@ def isometry(activation, prior=None, depth=1, *, q0=1.0) -> Isometry:
     large = functools.reduce(lambda n, m: n * m, shape, 1) >= _FEWEST_FOR_TABLE
     known = not validation.is_traced(leaves) and not layer.activation.traced and not layer.activation.params
     s_1, layer = layer.prior.s_1, like_gaussian(layer)
-    if large and known and not isinstance(layer.dual, LinearPieces):
+    if large and known and layer.affine() is None:
         return _tabulated(layer, depth, q0, s_1)
     return pointwise(_isometry, layer, *stationary_points(layer, q0), depth, s_1)
 
@@ -130,30 +130,20 @@ def _tabulated(layer, depth, q0, s_1) -> Isometry:
     """Computes in double precision whatever JAX's default is, as phase diagrams do."""
     dtype = jnp.result_type(float, *jax.tree.leaves((layer.prior, depth, q0)))
     with jax.enable_x64(True):
-        exact = not isinstance(layer.dual, QuadratureDual)
-        dual = layer.dual if exact else tables_of(layer.dual, layer.activation).dual()
-        scan = _scan(DenseLayer(layer.activation, layer.prior, dual))
-        shared = dual, scan, _moments_of(layer)
-        at_once = 1 << 13
-        result = pointwise(_interpolated, layer, depth, q0, s_1, shared=shared, at_once=at_once)
+        if not layer.dual.is_closed_form:
+            layer = replaced(layer, dual=tables_of(layer.dual, layer.activation).dual())
+        shared = (_moments_of(layer.exact()),)
+        result = pointwise(_interpolated, layer, depth, q0, s_1, shared=shared, at_once=1 << 13)
     return jax.tree.map(lambda x: x if x.dtype == jnp.int32 else x.astype(dtype), result)
 
 
 def _moments_of(layer):
     """One table an activation, built when first needed."""
-    params = tuple(float(p) for p in layer.activation.params)
-    key = layer.activation.fn, layer.activation.kinks, layer.activation.scale, params
-    if key not in _TABLES:
-        _TABLES[key] = _moment_table(DenseLayer(layer.activation, NormalPrior(1.0), layer.dual))
-    return _TABLES[key]
+    unit = replaced(layer, prior=NormalPrior(1.0))
+    return _TABLES(layer.activation.key, lambda: _moment_table(unit))
 
 
-_TABLES: dict = {}
-
-
-@jax.jit
-def _scan(layer):
-    return shared_scan(DenseLayer(layer.activation, NormalPrior(1.0), layer.dual), jnp.float64)
+_TABLES: Memo = Memo(32)
 
 
 @jax.jit
@@ -169,11 +159,10 @@ def _moment_table(layer):
     return x, values, slopes
 
 
-def _interpolated(layer, depth, q0, s_1, dual, scan, table) -> Isometry:
+def _interpolated(layer, depth, q0, s_1, table) -> Isometry:
     valid = layer.is_valid() & jnp.isfinite(q0) & (q0 >= 0) & (depth > 0)
     layer = layer.guarded(valid)
-    layer = DenseLayer(layer.activation, layer.prior, dual)
-    q, status = variance_fixed_point(layer, scan, jnp.where(valid, q0, 1.0))
+    q, status = variance_fixed_point(layer, jnp.where(valid, q0, 1.0))
     value = jnp.where(status == Status.UNBOUNDED, jnp.inf, jnp.where(status == Status.VANISHING, 0.0, q))
     x, values, slopes = table
     place = (jnp.log(jnp.clip(value, 1e-20, 1e20)) - x[0]) / (x[1] - x[0])
@@ -210,7 +199,7 @@ def dynamical_isometry(activation, depth, bound=1.0, *, law=OrthogonalPrior, poi
     for name, value in dict(depth=depth, bound=bound).items():
         if jnp.ndim(value) != 0:
             raise ValueError(f"{name} must be a number, got shape {jnp.shape(value)}")
-    layer = DenseLayer.of(activation, NormalPrior(1.0))
+    layer = as_dense(activation, NormalPrior(1.0))
     largest = pointwise(_largest_q, layer, depth, bound, law.s_1)
     end = jnp.where(largest == 0, 1.0, jnp.minimum(largest, _SEARCHED[1]))
     q = end * jnp.geomspace(1e-4, 1.0, points, dtype=largest.dtype)

@@ -11,11 +11,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from meanfield import validation
-from meanfield.broadcasting import pointwise
-from meanfield.dual import LinearPieces
-from meanfield.layers import DenseLayer
-from meanfield.pytrees import register_dataclass
+from meanfield.layers import as_dense
+from meanfield.numerics.broadcasting import pointwise
+from meanfield.numerics.pytrees import register_dataclass
 from meanfield.spectra.contour import BentLaw
 from meanfield.spectra.marks import marks
 from meanfield.spectra.one_layer import one_orthogonal_layer
@@ -23,6 +21,7 @@ from meanfield.spectra.panels import panel_rule
 from meanfield.spectra.resolvent import Product
 from meanfield.spectra.slopes import like_gaussian, slopes_at, stationary_points
 from meanfield.status import Status
+from meanfield.support import validation
 
 _COARSE = 256
 _REFINEMENTS = 2
@@ -47,7 +46,7 @@ class JacobianSpectrum:
         function are expectations; with zero and atom they add up to 1. cdf: probability of
         values up to the node, zero included, from a formula of its own.
     zero: probability of s = 0, as which slopes count that are less than 1e-62 (in single precision 1e-8)
-        of the largest. atom: of one s > 0, at log_atom (orthogonal weights,
+        of the largest, unless phi' merely passes through zero there. atom: of one s > 0, at log_atom (orthogonal weights,
         where phi is straight so often that some directions meet nothing else in any layer).
     log_largest: log of the largest singular value; infinite where slopes are unbounded.
     log_mean: log E s^2 = L log chi_perp. relative_variance: of s^2, Var s^2/(E s^2)^2 =
@@ -130,7 +129,7 @@ def jacobian_spectrum(activation, prior=None, depth=1, *, points=1000, q0=1.0) -
     grad, in float32 and float64; derivatives at a node take its parameter on the
     curve as given. Raises TypeError or ValueError.
     """
-    layer = DenseLayer.of(activation, prior)
+    layer = as_dense(activation, prior)
     depth = validation.count("depth", depth)
     points = validation.count("points", points, low=64)
     q0 = validation.real("q0", q0, low=0.0)
@@ -287,7 +286,7 @@ def _at_rung(rung):
 
 
 def _kinks_of(layer) -> int:
-    return 1 if isinstance(layer.dual, LinearPieces) else len(layer.activation.kinks)
+    return 1 if layer.dual.pieces else len(layer.activation.kinks)
 
 
 def top_atom(product: Product):

@@ -14,12 +14,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from meanfield import validation
-from meanfield.broadcasting import pointwise
-from meanfield.layers import DenseLayer
-from meanfield.pytrees import register_dataclass
+from meanfield.layers import as_dense
+from meanfield.numerics.broadcasting import pointwise
+from meanfield.numerics.pytrees import register_dataclass
 from meanfield.spectra.slopes import like_gaussian, slopes_at, stationary_points
 from meanfield.status import Status
+from meanfield.support import validation
 
 _STEPS = 60
 
@@ -61,7 +61,7 @@ def lyapunov_spectrum(activation, prior=None, t=1.0, *, q0=1.0) -> LyapunovSpect
     depth, and more exponents than ``silent`` are -inf. Works under jit, vmap and grad, in
     float32 and float64. Raises TypeError or ValueError. Source: THEORY section 11.
     """
-    layer = DenseLayer.of(activation, prior)
+    layer = as_dense(activation, prior)
     t = validation.real("t", t, low=0.0, high=1.0)
     q0 = validation.real("q0", q0, low=0.0)
     s_1 = layer.prior.s_1

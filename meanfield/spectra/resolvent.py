@@ -40,7 +40,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from meanfield.pytrees import register_dataclass
+from meanfield.numerics.pytrees import register_dataclass
 from meanfield.spectra.contour import BentLaw
 from meanfield.spectra.slopes import SlopeLaw
 

@@ -14,15 +14,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from meanfield.broadcasting import pointwise
-from meanfield.dual import LinearPieces
 from meanfield.dual.quadrature import _tail, graded_nodes
-from meanfield.fixedpoint import shared_scan
-from meanfield.layers import DenseLayer
+from meanfield.fixed_points.variance import variance_fixed_point
+from meanfield.layers import Dense
+from meanfield.numerics.broadcasting import pointwise
+from meanfield.numerics.memo import Memo
+from meanfield.numerics.pytrees import register_dataclass, replaced
 from meanfield.priors import NormalPrior
-from meanfield.pytrees import register_dataclass
 from meanfield.status import Status
-from meanfield.variance import variance_fixed_point
 
 _COUNTS = (96, 64)  # of nodes near and far, on each side of a kink, in double precision
 _FEW = (48, 32)
@@ -50,8 +49,8 @@ class SlopeLaw:
     @classmethod
     def of(cls, layer, q) -> "SlopeLaw":
         """The law at variance q > 0. Slopes that round to zero count as zero."""
-        if isinstance(layer.dual, LinearPieces):
-            pieces = jnp.stack([jnp.asarray(x, q.dtype) for x in (layer.dual.left, layer.dual.right)])
+        if layer.dual.pieces:
+            pieces = jnp.stack([jnp.asarray(x, q.dtype) for x in layer.dual.pieces])
             square, weight = pieces**2, jnp.full(2, 0.5, q.dtype)
             unbounded = jnp.asarray(False)
         else:
@@ -138,8 +137,8 @@ _SATURATING = {jnp.tanh: _tanh_slope, jax.nn.sigmoid: _sigmoid_slope, jax.nn.gel
 
 def slope(activation, u):
     """phi'(u); to relative accuracy also where a known function saturates and 1 - tanh^2 would cancel."""
-    if activation.fn in _SATURATING:
-        return _SATURATING[activation.fn](u)
+    if activation.program in _SATURATING:
+        return _SATURATING[activation.program](u)
     return jax.jvp(activation, (u,), (jnp.ones_like(u),))[1]
 
 
@@ -147,13 +146,10 @@ def silent_points(activation) -> tuple[float, ...]:
     """Where phi' passes through zero, of an activation without parameters; none if there are many."""
     if activation.params or activation.traced:
         return ()
-    key = activation.fn, activation.kinks
-    if key not in _SILENT_POINTS:
-        _SILENT_POINTS[key] = _silent_points(activation)
-    return _SILENT_POINTS[key]
+    return _SILENT_POINTS(activation.key, lambda: _silent_points(activation))
 
 
-_SILENT_POINTS: dict = {}
+_SILENT_POINTS: Memo[tuple[float, ...]] = Memo(256)
 
 
 def _silent_points(activation):
@@ -173,12 +169,12 @@ def _silent_points(activation):
     return tuple(silent) if len(silent) <= _MOST_SILENT else ()
 
 
-def like_gaussian(layer) -> DenseLayer:
+def like_gaussian(layer) -> Dense:
     """The layer whose signals are the same, so that both laws of weights share what is compiled."""
     prior = layer.prior
     leaves = prior.weight_var, prior.bias_var, prior.anticorrelation
     twin = jax.tree.unflatten(jax.tree.structure(NormalPrior(1.0)), leaves)
-    return DenseLayer(layer.activation, twin, layer.dual)
+    return replaced(layer, prior=twin)
 
 
 def stationary_points(layer, q0):
@@ -192,7 +188,7 @@ def stationary_points(layer, q0):
 def _stationary_point(layer, q0):
     valid = layer.is_valid() & jnp.isfinite(q0) & (q0 >= 0)
     layer, q0 = layer.guarded(valid), jnp.where(valid, q0, 1.0)
-    q, status = variance_fixed_point(layer, shared_scan(layer, q0.dtype), q0)
+    q, status = variance_fixed_point(layer, q0)
     ends = {Status.UNBOUNDED: (jnp.inf, 1e20), Status.VANISHING: (0.0, 1e-20)}
     value = at = q
     for code, (end, stand_in) in ends.items():

@@ -1,0 +1,1 @@
+"""The law of signals under an asymmetric prior: followed, settled, sampled."""

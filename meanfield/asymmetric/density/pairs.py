@@ -1,0 +1,102 @@
+"""The correlation that pairs of signals settle at under an asymmetric prior, sampled.
+
+At a fixed point the Gaussian part of h has a known variance s^2, and that of h1 - h2 an unknown
+one, g. For given g the pair is a Markov chain that settles within some layers, and g must be
+sigma_w^2 E (phi1 - phi2)^2 (the mean of phi1 - phi2 vanishes by symmetry, the bias cancels). Solving
+for g, with the same random numbers for every g, avoids the slow approach of c to its limit. A few
+groups of particles tell where the solution is about; all of them then move it to where it is.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from meanfield.asymmetric.density.population import divided, group_statistics, groups_at_once, pair_layer
+
+_BURN_IN, _AVERAGED = 24, 76  # layers
+_STEPS = 12
+_SCOUTS = 4  # groups that look for the solution
+_APART = 0.1  # in log g: evaluations from which the slope is taken
+_SMALLEST = 1e-10  # of g, in units of s^2
+_RESPONSE = (8, 32)  # layers between which a change of the correlation is followed
+
+
+def settled_pair(layer, noise_var, q, particles: int, key):
+    """(1 - c, its standard error, chi_c, its standard error, whether the solution lies inside)."""
+    prior = layer.prior
+    groups, size = divided(particles)
+    keys = jax.random.split(key, groups)
+    at_once = groups_at_once(size)
+
+    def squares(log_gap, keys):
+        """E (phi1 - phi2)^2 by group."""
+        one_group = lambda key: _difference(layer, noise_var, jnp.exp(log_gap), key, size)  # noqa: E731
+        return jax.lax.map(one_group, keys, batch_size=at_once)
+
+    def excess(log_gap, by_group):
+        """log of sigma_w^2 E (phi1 - phi2)^2 / g."""
+        return jnp.log(prior.weight_var * jnp.mean(by_group)) - log_gap
+
+    def scouted(log_gap):
+        return excess(log_gap, squares(log_gap, keys[:_SCOUTS]))
+
+    def halve(bracket, _):
+        # Regula falsi, made robust by a bisection in every other step.
+        low, high, at_low, at_high, count = bracket
+        secant = low + (high - low) * at_low / jnp.where(at_low == at_high, 1.0, at_low - at_high)
+        inside = (secant > low) & (secant < high) & (count % 2 == 1)
+        middle = jnp.where(inside, secant, (low + high) / 2)
+        value = scouted(middle)
+        up = value > 0
+        low, at_low = jnp.where(up, middle, low), jnp.where(up, value, at_low)
+        high, at_high = jnp.where(up, high, middle), jnp.where(up, at_high, value)
+        return (low, high, at_low, at_high, count + 1), None
+
+    ends = jnp.log(noise_var * _SMALLEST), jnp.log(4 * noise_var)
+    at_ends = [scouted(end) for end in ends]
+    inside = (at_ends[0] > 0) & (at_ends[1] <= 0)
+    start = (*ends, *at_ends, jnp.zeros((), int))
+    (low, high, at_low, at_high, _), _ = jax.lax.scan(halve, start, length=_STEPS)
+    width = jnp.where(at_low == at_high, 1.0, at_low - at_high)
+    log_gap = jnp.clip(low + (high - low) * at_low / width, low, high)
+
+    # Newton's method, twice with one slope. What scouts find is off by a few of their standard errors.
+    around = log_gap + _APART * jnp.array([-1.0, 0.0, 1.0])
+    values = jax.lax.map(lambda x: excess(x, squares(x, keys)), around)
+    slope = (values[2] - values[0]) / (2 * _APART)
+    slope = jnp.where(slope == 0, -1.0, slope)
+    log_gap = jnp.clip(log_gap - values[1] / slope, *ends)
+    by_group = squares(log_gap, keys)
+    rest = -excess(log_gap, by_group) / slope
+    inside &= jnp.abs(rest) < _APART
+    log_gap = jnp.clip(log_gap + rest, *ends)
+    log_error = _standard_error(by_group) / jnp.mean(by_group) / jnp.abs(slope)
+    one_minus_c = jnp.exp(log_gap) * (1 + prior.special_weight.moment(2) / prior.weight_var) / (2 * q)
+
+    first, last = _RESPONSE
+
+    def response(key):
+        start = lambda c: group_statistics(layer, (q, q, c), key, last, size)[0].one_minus_c  # noqa: E731
+        c = 1 - one_minus_c
+        _, change = jax.jvp(start, (c,), (jnp.ones_like(c),))
+        return jnp.log(jnp.abs(change[last] / change[first])) / (last - first)
+
+    rates = jax.lax.map(response, keys, batch_size=at_once)
+    chi_c = jnp.exp(jnp.mean(rates))
+    return one_minus_c, one_minus_c * log_error, chi_c, chi_c * _standard_error(rates), inside
+
+
+def _standard_error(by_group):
+    return jnp.std(by_group, ddof=1) / by_group.shape[0] ** 0.5
+
+
+def _difference(layer, noise_var, gap, key, size):
+    """E (phi1 - phi2)^2 of one group, once its pairs have settled at these noises."""
+
+    def one_layer(state, index):
+        special, square = state
+        special, now = pair_layer(layer, noise_var, gap, jax.random.fold_in(key, index), size, special)
+        return (special, square + jnp.where(index >= _BURN_IN, now, 0.0)), None
+
+    state = (jnp.zeros((2, size), noise_var.dtype), jnp.zeros_like(noise_var))
+    (_, square), _ = jax.lax.scan(one_layer, state, jnp.arange(_BURN_IN + _AVERAGED))
+    return square / _AVERAGED

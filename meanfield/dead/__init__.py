@@ -1,0 +1,1 @@
+"""Nodes and networks that are dead at birth."""

@@ -1,0 +1,1 @@
+"""Tables of Gaussian moments: how they lie, are made, and are looked up."""

@@ -1,0 +1,282 @@
+r"""Build the tables of one activation's Gaussian moments, and keep them.
+
+The moments depend on (q, theta) alone, never on the prior: tabulated once, they serve
+every point of every phase diagram. Panels (see ``cells``) are built when first needed,
+from the exact source of moments, and held against it at random points; what is found is
+their error. They stay in the process, and in a directory if there is one, under a key
+made of what the activation computes, so that a table never outlives its activation.
+"""
+
+import hashlib
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from meanfield.activations.activation import Activation
+from meanfield.activations.programs import content_key
+from meanfield.dual.base import Dual
+from meanfield.dual.tables.cells import (
+    ANGLE_TERMS,
+    CELLS,
+    PANELS,
+    Q_TERMS,
+    ROWS,
+    chebyshev_points,
+    q_of,
+    stretch_of,
+    to_cells,
+    to_series,
+)
+from meanfield.dual.tables.lookup import STARTS, TabulatedDual
+from meanfield.numerics.memo import Memo
+from meanfield.support.files import save_npz
+
+# Columns in the angle and cells cut from them, tried in turn: kinks that see each other need more.
+_SIZES = ((48, 64), (112, 192))
+_TOLERANCE = 2e-13
+_PROBES = 26  # points at which a panel is held against its source
+_BATCH = 32
+CACHE_VARIABLE = "MEANFIELD_CACHE"
+_FORMAT = "2"
+_LINES = ("lines", "line_errors", "errors")
+
+
+def tables_of(source: Dual, activation, cache=None) -> "DualTables":
+    """The tables of an activation with concrete parameters, one set in a process.
+
+    cache: directory to keep them in; default that of the environment variable
+    MEANFIELD_CACHE, if it is set.
+    """
+    directory = cache or os.environ.get(CACHE_VARIABLE)
+    return _TABLES(
+        activation.key, lambda: DualTables(source, activation, Path(directory) if directory else None)
+    )
+
+
+_TABLES: Memo["DualTables"] = Memo(32)  # a sweep may go over any number of parameter values
+
+
+@dataclass
+class DualTables:
+    """The tables of one activation, which grow by the panels that are asked for.
+
+    lines: Chebyshev coefficients in log q of (mean - phi(0)) / sqrt(q) and variance / q, shape
+    (panels, 2, rows). chords: of the chord, by panel, shape (columns, rows). line_errors, errors:
+    relative, by panel, of mean and variance, and of the chord too.
+    """
+
+    source: Dual
+    activation: Activation
+    directory: Path | None = None
+    lines: np.ndarray = field(init=False)
+    line_errors: np.ndarray = field(init=False)
+    errors: np.ndarray = field(init=False)
+    chords: dict[int, np.ndarray] = field(default_factory=dict)
+    cut: dict[int, tuple] = field(default_factory=dict)
+    last: tuple[tuple[int, ...], TabulatedDual] | None = None
+
+    def __post_init__(self):
+        if self._load():
+            return
+        self.lines, self.line_errors = line_series(self.source)
+        self.errors = self.line_errors.copy()
+        self._save()
+
+    def build(self, panels) -> bool:
+        """Tabulate the chord on the panels that are not there yet; whether there were any."""
+        missing = sorted({int(p) for p in panels} - self.chords.keys())
+        for panel in missing:
+            for columns, _ in _SIZES:
+                series, error = chord_series(self.source, panel, columns)
+                if error <= _TOLERANCE:
+                    break
+            self.chords[panel] = series
+            self.errors[panel] = max(self.errors[panel], error)
+        if missing:
+            self._save()
+        return bool(missing)
+
+    def dual(self, panels=None) -> TabulatedDual:
+        """What has been tabulated so far (or of it these panels), ready for looking up."""
+        built = tuple(sorted(self.chords if panels is None else panels))
+        if self.last is None or self.last[0] != built:
+            self.last = built, self._assembled(built)
+        return self.last[1]
+
+    def lines_alone(self) -> TabulatedDual:
+        """Mean and variance only: the same shapes whatever else has been tabulated."""
+        return self._assembled(())
+
+    def _assembled(self, built: tuple[int, ...]) -> TabulatedDual:
+        slots = np.full(PANELS, -1, np.int32)
+        slots[list(built)] = np.arange(len(built))
+        for panel in set(built) - self.cut.keys():
+            self.cut[panel] = cut_panel(panel, self.chords[panel])
+        pieces = [self.cut[panel] for panel in built] or [_nothing()]
+        # Few distinct shapes: what is compiled for one table serves the next.
+        spare = -len(pieces) % 16
+        patches, columns, ends, starts = zip(*pieces, *[pieces[0]] * spare, strict=True)
+        offsets = np.cumsum([0, *(p.size for p in patches)])
+        return TabulatedDual(
+            self.source,
+            self.activation(jnp.zeros(())),
+            jnp.asarray(cut_lines(self.lines)),
+            jnp.asarray(np.concatenate([p.ravel() for p in patches])),
+            jnp.asarray(np.stack(ends)),
+            jnp.asarray(np.stack(starts)),
+            jnp.asarray(slots),
+            jnp.asarray(offsets[:-1], dtype=jnp.int32),
+            jnp.asarray(columns, dtype=jnp.int32),
+            jnp.asarray(self.line_errors),
+            jnp.asarray(np.where(slots < 0, np.inf, self.errors)),
+        )
+
+    # --- the cache ------------------------------------------------------------
+
+    def _path(self) -> Path | None:
+        if self.directory is None:
+            return None
+        key = _content_key(self.activation)
+        return None if key is None else self.directory / f"{key}.npz"
+
+    def _load(self) -> bool:
+        path = self._path()
+        if path is None or not path.exists():
+            return False
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                self.lines, self.line_errors, self.errors = (file[n] for n in _LINES)
+                self.chords = {int(n[5:]): file[n] for n in file.files if n.startswith("chord")}
+        except Exception:  # written by something else, or damaged: build anew and replace it
+            self.chords = {}
+            return False
+        return True
+
+    def _save(self) -> None:
+        path = self._path()
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            chords = {f"chord{panel}": series for panel, series in self.chords.items()}
+            save_npz(path, {name: getattr(self, name) for name in _LINES} | chords)
+
+
+def _content_key(activation) -> str | None:
+    """A name made of what the activation computes, not of what it is called; None if nothing can tell."""
+    program = content_key(activation.program, len(activation.params))
+    if program is None:
+        return None
+    rest = activation.kinks, activation.scale, [float(p) for p in activation.params]
+    return hashlib.sha256(f"{_FORMAT} {program} {rest}".encode()).hexdigest()[:32]
+
+
+# --- from the source to series ------------------------------------------------------
+
+
+def line_series(source):
+    """Series of mean and variance on all panels, and their errors."""
+    x = np.concatenate([chebyshev_points(ROWS), np.random.default_rng(0).uniform(-1, 1, 4)])
+    q = q_of(np.arange(PANELS)[:, None], x)
+    mean, variance, error = (np.asarray(a).reshape(q.shape) for a in _moments(source, jnp.asarray(q.ravel())))
+    values = np.stack([mean / np.sqrt(q), variance / q], axis=1)
+    series = values[..., :ROWS] @ to_series(ROWS).T
+    found = series @ np.polynomial.chebyshev.chebvander(x[ROWS:], ROWS - 1).T
+    # The mean enters squared, beside the variance.
+    size = np.stack([np.abs(values[:, 0]) + np.sqrt(values[:, 1]), values[:, 1]], axis=1)[..., ROWS:]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        # Where phi vanishes about the origin, so do its moments: such panels have no relative error.
+        deviation = np.abs(found - values[..., ROWS:]) / size
+    return series, np.maximum(np.max(deviation, axis=(1, 2)), np.max(error, axis=1))
+
+
+@jax.jit
+def _moments(source, q):
+    """(mean - phi(0), variance, relative error) at many variances."""
+
+    def at(q):
+        return source.mean_shift(q), source.variance(q), source.error(q)
+
+    return jax.lax.map(at, q, batch_size=256)
+
+
+def chord_series(source, panel: int, columns: int):
+    """Series of the chord on one panel, shape (columns, rows), and its error at random points."""
+    x, s = np.meshgrid(chebyshev_points(ROWS), chebyshev_points(columns))
+    rng = np.random.default_rng([panel, columns])
+    probes = rng.uniform(-1, 1, (2, _PROBES))
+    x, s = (np.concatenate([a.ravel(), b]) for a, b in zip((x, s), probes, strict=True))
+    scale, reach = stretch_of(panel, np)
+    theta = scale * np.sinh(reach * (s + 1) / 2)
+    spare = -len(x) % _BATCH
+    points = (jnp.asarray(np.pad(a, (0, spare), mode="edge")) for a in (q_of(panel, x), theta))
+    values = np.asarray(_chords(source, *points))[: len(x)]
+    grid, expected = values[:-_PROBES].reshape(columns, ROWS), values[-_PROBES:]
+    series = to_series(columns) @ grid @ to_series(ROWS).T
+    patches, *_ = cut_panel(panel, series)
+    found = _patch_values(patches, *probes)
+    return series, float(np.max(np.abs(found / expected - 1)))
+
+
+@jax.jit
+def _chords(source, q, theta):
+    return jax.lax.map(lambda point: source.chord(*point), (q, theta), batch_size=_BATCH)
+
+
+# --- from series to cells -----------------------------------------------------------
+
+
+def cut_lines(series: np.ndarray) -> np.ndarray:
+    """Polynomials of mean and variance in every cell, flat: (panels * cells, 2, terms)."""
+    return np.einsum("ctr,pfr->pcft", to_cells(ROWS, CELLS, Q_TERMS), series).ravel()
+
+
+def cut_panel(panel: int, series: np.ndarray):
+    """Polynomials of the chord in every cell of a panel; at theta = 0 and pi/2; where to start."""
+    columns = dict(_SIZES)[len(series)]
+    in_q = to_cells(ROWS, CELLS, Q_TERMS)
+    in_angle = to_cells(len(series), columns, ANGLE_TERMS)
+    patches = np.einsum("jak,ktc->cjat", in_angle, np.einsum("ctr,kr->ktc", in_q, series))
+    at_ends = np.polynomial.chebyshev.chebvander([-1.0, 1.0], len(series) - 1) @ series
+    ends = np.einsum("ctr,er->cet", in_q, at_ends)
+    return patches, columns, ends, _starts(series)
+
+
+def _starts(series: np.ndarray) -> np.ndarray:
+    """The stretched angle s over w, where w^2 runs from 0 at the chord of theta = 0 to 1 at that of pi/2.
+
+    At the edges of the cells in log q, shape (cells + 1, bins + 1). s is about proportional to w for
+    smooth and to w^2 for kinked activations.
+    """
+    edges = np.polynomial.chebyshev.chebvander(np.linspace(-1, 1, CELLS + 1), ROWS - 1)
+    s = np.linspace(0, 1, 4 * STARTS + 1) ** 1.5
+    chord = edges @ (np.polynomial.chebyshev.chebvander(2 * s - 1, len(series) - 1) @ series).T
+    drop = chord[:, :1] - chord
+    with np.errstate(invalid="ignore", divide="ignore"):
+        w = np.sqrt(np.maximum.accumulate(np.maximum(drop, 0), axis=1) / np.maximum(drop[:, -1:], 0))
+    bins = np.linspace(0, 1, STARTS + 1)
+    return np.stack([np.interp(bins, np.nan_to_num(row), s) for row in w])
+
+
+def _nothing():
+    return (
+        np.zeros((1, 1, ANGLE_TERMS, Q_TERMS)),
+        1,
+        np.zeros((CELLS, 2, Q_TERMS)),
+        np.zeros((CELLS + 1, STARTS + 1)),
+    )
+
+
+def _patch_values(patches: np.ndarray, x: np.ndarray, s: np.ndarray) -> np.ndarray:
+    """The chord at positions (x, s) of a panel, both from -1 to 1, by its cells."""
+    (i, x), (j, s) = (_cell_and_place(a, n) for a, n in ((x, CELLS), (s, patches.shape[1])))
+    powers = np.vander(s, ANGLE_TERMS, increasing=True), np.vander(x, Q_TERMS, increasing=True)
+    return np.einsum("pat,pa,pt->p", patches[i, j], *powers)
+
+
+def _cell_and_place(x: np.ndarray, cells: int):
+    place = (x + 1) / 2 * cells
+    cell = np.minimum(np.floor(place).astype(int), cells - 1)
+    return cell, 2 * (place - cell) - 1

@@ -1,0 +1,101 @@
+"""One fixed point of both maps, whatever the layer: the correlation and the stability at a variance."""
+
+import jax
+import jax.numpy as jnp
+
+from meanfield.fixed_points.result import FixedPoint, masked, phase_of
+from meanfield.fixed_points.variance import variance_fixed_point
+from meanfield.status import Status
+
+
+def solve(layer, q0, c0) -> FixedPoint:
+    """One point, whatever the layer. Arguments are scalars."""
+    valid = layer.is_valid() & jnp.isfinite(q0) & (q0 >= 0) & (jnp.abs(c0) <= 1)
+    layer = layer.guarded(valid)
+    q0, c0 = jnp.where(valid, q0, 1.0), jnp.where(valid, c0, 0.0)
+    q, status = variance_fixed_point(layer, q0)
+    result = at_variance(layer, q, status, c0)
+    return masked(result, valid)
+
+
+def at_variance(layer, q, status, c0) -> FixedPoint:
+    """c* and the stability of both maps at a variance that status describes."""
+    finite = ~((status == Status.VANISHING) | (status == Status.UNBOUNDED))
+    here, there = _at_finite(layer, jnp.where(finite, q, 1.0), status, c0), at_limit(layer, status, c0)
+    return jax.tree.map(lambda a, b: jnp.where(finite, a, b), here, there)
+
+
+def _at_finite(layer, q, status, c0) -> FixedPoint:
+    image, chi_q = jax.jvp(layer.variance_map, (q,), (jnp.ones_like(q),))
+    chi_perp = layer.tangent(q)
+    # At a fixed point image = q; where every q is one, this still gives C(1) = 1.
+    scale = q / jnp.where(image == 0, 1.0, image)
+    chi_1 = chi_perp * scale
+    theta = layer.fixed_angle(q, scale, chi_1)
+    chaotic = theta > 0
+    slope = layer.slope(q, jnp.where(chaotic, theta, 1.0)) * scale
+    chi_c = jnp.where(chaotic, slope, chi_1)
+    one_minus_c = 2 * jnp.sin(theta / 2) ** 2
+    one_minus_c, chi_c = _from_the_ends(layer, q, True, c0, one_minus_c, chi_c, chi_1)
+    c, one_minus_c, chi_c = _unless_identity(layer, c0, 1 - one_minus_c, one_minus_c, chi_c, chi_1)
+    status = _checked(layer, q, theta, scale, (chi_1, slope), status)
+    return FixedPoint(q, c, one_minus_c, chi_q, chi_c, chi_1, chi_perp, status, phase_of(chi_1))
+
+
+def at_limit(layer, status, c0) -> FixedPoint:
+    """c* and the stability of both maps where status is UNBOUNDED or VANISHING, from the limit map."""
+    at_zero = status == Status.VANISHING
+    limit = layer.limit(at_zero)
+    value = jnp.where(at_zero, 0.0, jnp.full_like(limit.growth, jnp.inf))
+    # Superlinear maps grow without bound, or vanish, at no finite rate.
+    chi_q, chi_perp = (
+        jnp.where(jnp.isnan(x) & limit.known, value, x) for x in (limit.growth, limit.chi_perp)
+    )
+    one_minus_c = 2 * jnp.sin(limit.theta / 2) ** 2
+    one = jnp.ones_like(value)
+    one_minus_c, chi_c = _from_the_ends(layer, one, False, c0, one_minus_c, limit.chi_c, limit.chi_1)
+    undetermined = ~limit.known | limit.frozen
+    one_minus_c = jnp.where(undetermined, jnp.nan, one_minus_c)
+    c, one_minus_c, chi_c = _unless_identity(layer, c0, 1 - one_minus_c, one_minus_c, chi_c, limit.chi_1)
+    status = jnp.asarray(status, jnp.int32)
+    return FixedPoint(
+        value, c, one_minus_c, chi_q, chi_c, limit.chi_1, chi_perp, status, phase_of(limit.chi_1)
+    )
+
+
+def _unless_identity(layer, c0, c, one_minus_c, chi_c, chi_1):
+    """Where every correlation is a fixed point, it stays what it was."""
+    identity = layer.is_identity()
+    pick = lambda exact, x: jnp.where(identity, exact, x)  # noqa: E731
+    return pick(c0, c), pick(1 - c0, one_minus_c), pick(chi_1, chi_c)
+
+
+def _from_the_ends(layer, q, finite, c0, one_minus_c, chi_c, chi_1):
+    """c0 = 1 stays there; c0 = -1 too for odd maps, and jumps to 1 for even ones."""
+    # One start for many points is the rule: then this costs nothing.
+    opposite = jax.lax.cond(jnp.any(c0 == -1), lambda: layer.opposite_gap(q), lambda: jnp.ones_like(q))
+    eps = jnp.finfo(q.dtype).eps
+    odd = finite & (c0 == -1) & (opposite >= 2 - 64 * eps)
+    even = (c0 == -1) & (opposite <= 64 * eps)
+    at_one = (c0 == 1) | even
+    one_minus_c = jnp.where(at_one, 0.0, jnp.where(odd, 2.0, one_minus_c))
+    return one_minus_c, jnp.where(at_one | odd, chi_1, chi_c)
+
+
+def _checked(layer, q, theta, scale, slopes, status):
+    """CONVERGED only where the correlation is solved and the quadrature resolves phi."""
+    layer, q, theta, scale, slopes = jax.lax.stop_gradient((layer, q, theta, scale, slopes))
+    eps = jnp.finfo(q.dtype).eps
+    chaotic = theta > 0
+    angle = jnp.where(chaotic, theta, 1.0)
+    residual = jnp.abs(layer.pair_gain(q, angle) * scale - 1)
+    # Rounding enters the chord through phi(u1) - phi(u2), of relative size 1/theta.
+    solved = ~chaotic | (residual <= 64 * eps * (1 + 1 / angle))
+    # C is convex: its slope at c* is as far below 1 as chi_1 is above, or further.
+    chi_1, chi_c = slopes
+    critical = jnp.abs(chi_1 - 1) <= eps ** (2 / 3)
+    solved &= ~chaotic | critical | (chi_c < (1 + chi_1) / 2)
+    accurate = layer.error(q) <= eps**0.65
+    usable = (status == Status.CONVERGED) | (status == Status.UNSTABLE)
+    status = jnp.where(usable & ~solved, Status.MAX_STEPS, status)
+    return jnp.where(usable & ~accurate, Status.INACCURATE, status)

@@ -1,0 +1,240 @@
+r"""Fixed points of many priors from tables: the regular ones, without a loop that waits for the slowest.
+
+A point is *regular* if Q increases everywhere (which its anticorrelation decides), the growth changes
+sign clearly on the way from q0, and the tables place q* and theta* so well that three steps of
+Newton's method end in rounding. Nearly all points of a diagram are; ``sure`` says which, and the
+others are left to ``variance`` and ``layers``, which know every case. Everything here is a fixed
+number of operations a point.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from meanfield.dual.tables.cells import slope_of_place
+from meanfield.fixed_points.correlation import at_limit, solve
+from meanfield.fixed_points.result import FixedPoint, masked, phase_of
+from meanfield.fixed_points.variance import GrowthScan
+from meanfield.numerics.broadcasting import pointwise
+from meanfield.status import Status
+from meanfield.support import validation
+
+_STEPS = 3
+_UNROLLED = 8  # nodes of the scan treated in one compiled step
+_NOWHERE = 1 << 20
+_AT_ONCE = 1 << 14
+
+
+def fixed_point_by_table(layer, q0, c0) -> FixedPoint:
+    """The fixed points of a tabulated layer; those not regular by the sources of its tables."""
+    point, sure = pointwise(_by_table, layer, q0, c0, at_once=_AT_ONCE)
+    if validation.is_traced(sure):
+        return _marked(point, sure)
+    if bool(jnp.all(sure)):
+        return point
+    exact = pointwise(solve, *_where_not(sure, layer.exact(), q0, c0))
+    index = np.flatnonzero(~np.ravel(sure))
+    place = lambda a, b: a.ravel().at[index].set(b).reshape(a.shape)  # noqa: E731
+    return jax.tree.map(place, point, exact)
+
+
+def _where_not(sure, *trees):
+    """The points that are not sure of trees whose leaves broadcast; what is one number for all stays so."""
+    index = np.flatnonzero(~np.ravel(sure))
+    one = lambda x: x if np.ndim(x) == 0 else np.broadcast_to(x, sure.shape).ravel()[index]  # noqa: E731
+    *parts, q0, c0 = jax.tree.map(one, trees)
+    return *parts, np.broadcast_to(q0, index.shape), c0
+
+
+def _marked(point, sure) -> FixedPoint:
+    """NaN and INACCURATE where not sure: inside a trace no other solver can be chosen point by point."""
+    blank = masked(point, sure)
+    open_point = ~sure & (point.status != Status.INVALID)
+    return dataclasses.replace(blank, status=jnp.where(open_point, Status.INACCURATE, blank.status))
+
+
+def _by_table(layer, q0, c0) -> tuple[FixedPoint, jax.Array]:
+    valid = layer.is_valid() & jnp.isfinite(q0) & (q0 >= 0) & (jnp.abs(c0) <= 1)
+    layer = layer.guarded(valid)
+    q0, c0 = jnp.where(valid, q0, 1.0), jnp.where(valid, c0, 0.0)
+    q, status, sure = regular_variance(layer, q0)
+    finite = status == Status.CONVERGED
+    here, solved = regular_point(layer, q, c0)
+    point = jax.tree.map(lambda a, b: jnp.where(finite, a, b), here, at_limit(layer, status, c0))
+    return masked(point, valid), sure & (solved | ~finite) | ~valid
+
+
+def regular_variance(layer, q0):
+    """(q*, status, sure) reached from q0, for a tabulated layer. Scalars."""
+    frozen = jax.lax.stop_gradient(layer)
+    start = jax.lax.stop_gradient(q0)
+    scan = GrowthScan.of(frozen, start.dtype)
+    eps = jnp.finfo(start.dtype).eps
+    excess = _excess(frozen, start)
+    direction = jnp.where(excess > 0, 1, -1).astype(jnp.int32)
+    stop, first = _first_stop(scan, frozen, jnp.log(start), direction, excess.dtype)
+    none = stop == _NOWHERE
+    crossing = ~none & (stop % 2 == 1)
+    node = first + (direction * stop + 1) // 2
+    left = jnp.where(crossing, jnp.where(direction > 0, node - 1, node), 1)
+    guess, clear = _between(scan, frozen, left)
+    q, solved = _polished(frozen, guess)
+    q = jnp.where(crossing & solved, q, 1.0)
+    q = jax.lax.custom_root(
+        lambda q: jnp.where(crossing & solved, layer.variance_map(q) / q - 1, 1 - q),
+        q,
+        lambda _, solution: solution,
+        lambda gap, y: y / gap(jnp.ones_like(y)),
+    )
+    end = jnp.where(direction > 0, Status.UNBOUNDED, Status.VANISHING)
+    status = jnp.where(none, end, Status.CONVERGED)
+    increasing = frozen.is_increasing(jnp.exp(scan.log_q), scan.rows)
+    sure = increasing & (start > 0) & (jnp.abs(excess) > 32 * eps)
+    sure &= none | (crossing & clear & solved & (left > 0))
+    return q, status, sure & layer.is_valid()
+
+
+def _excess(layer, q):
+    """Q(q)/q - 1."""
+    return layer.variance_map(q) / q - 1
+
+
+def _first_stop(scan, layer, x, direction, dtype):
+    """The first event on the way from x, as 2 i - 1 for a change of sign at the i-th node ahead and
+    2 i for a cell, the i-th after that of x, in which the growth may dip through zero; and the node
+    below x.
+    """
+    first = jnp.clip(jnp.sum(scan.log_q <= x) - 1, 0, scan.log_q.size - 2).astype(jnp.int32)
+    rows = scan.rows, jnp.diff(scan.log_q, prepend=scan.log_q[0])
+    cells = scan.log_q.size - 1
+    steps = -(-cells // _UNROLLED)
+
+    def ahead(array):
+        """By step and cell of a step, from the second node on."""
+        widths = ((0, steps * _UNROLLED - cells), *[(0, 0)] * (array.ndim - 1))
+        return jnp.pad(array[1:], widths, mode="edge").reshape(steps, _UNROLLED, *array.shape[1:])
+
+    index = jnp.arange(steps * _UNROLLED, dtype=jnp.int32)
+    sign = direction.astype(dtype)
+
+    def at(row):
+        return [sign * g for g in layer.growth_from(row)]
+
+    def step(state, given):
+        (g0, e0, best), (rows, index) = state, given
+        for k in range(_UNROLLED):
+            row, width = jax.tree.map(lambda array: array[k], rows)  # noqa: B023
+            g1, e1 = at(row)
+            # A convex function lies above its tangents, which meet inside the cell.
+            mean = g0 * e1 - g1 * e0
+            dip = (e0 < 0) & (e1 > 0) & (mean + e0 * e1 * width <= mean / 4)
+            away = direction * 2 * (index[k] - first)
+            event = jnp.where(dip & (away >= 0), away, _NOWHERE)
+            # The node at the cell's upper end, and for the first cell that at its lower too.
+            turned = jnp.where((g1 < 0) & (away + direction > 0), away + direction, _NOWHERE)
+            best = jnp.minimum(best, jnp.minimum(event, turned))
+            g0, e0 = g1, e1
+        return (g0, e0, best), None
+
+    g, e = at(jax.tree.map(lambda array: array[0], scan.rows))
+    lowest = jnp.where((g < 0) & (direction < 0), 1 + 2 * first, _NOWHERE)
+    (_, _, best), _ = jax.lax.scan(
+        step, (g, e, lowest), (jax.tree.map(ahead, rows), index.reshape(steps, -1))
+    )
+    return best, first
+
+
+def _between(scan, layer, left):
+    """Where the growth vanishes between two nodes, by inverse cubic interpolation; if it clearly does."""
+    at = lambda array, i: array.at[i].get(mode="promise_in_bounds")  # noqa: E731
+    low, high = (jax.tree.map(lambda a, i=i: at(a, i), scan.rows) for i in (left, left + 1))
+    (g0, d0), (g1, d1) = layer.growth_from(low), layer.growth_from(high)
+    x0, x1 = at(scan.log_q, left), at(scan.log_q, left + 1)
+    width, drop = x1 - x0, g0 - g1
+    clear = (g0 > 0) & (g1 < 0)
+    drop = jnp.where(clear, drop, 1.0)
+    t = jnp.clip(g0 / drop, 0.0, 1.0)
+    slopes = (jnp.clip(-drop / jnp.where(d == 0, -1e-300, d), 0.0, 3 * width) for d in (d0, d1))
+    m0, m1 = (jnp.where(d < 0, m, 3 * width) for d, m in zip((d0, d1), slopes, strict=True))
+    x = x0 + width * t * t * (3 - 2 * t) + t * (1 - t) * ((1 - t) * m0 - t * m1)
+    noise = jnp.maximum(at(scan.error, left), at(scan.error, left + 1)) + 1e-14
+    return jnp.exp(x), clear & (g0 > noise) & (g1 < -noise)
+
+
+def _polished(layer, guess):
+    """q* by Newton's method on the polynomials of one cell; whether it ends in rounding, within it."""
+    near = layer.near(guess)
+
+    def growth(x):
+        q = jnp.exp(x)
+        return near.variance_map(q) / q - 1
+
+    x = start = jnp.log(guess)
+    for _ in range(_STEPS):
+        value, slope = jax.jvp(growth, (x,), (jnp.ones_like(x),))
+        x = x - value / jnp.where(slope == 0, 1.0, slope)
+    value, slope = jax.jvp(growth, (x,), (jnp.ones_like(x),))
+    eps = jnp.finfo(x.dtype).eps
+    solved = jnp.abs(value) <= 64 * eps * jnp.maximum(1.0, jnp.abs(slope + 1))
+    solved &= jnp.abs(x - start) < 0.1 / slope_of_place
+    return jnp.exp(x), solved & (slope < 0)
+
+
+def regular_point(layer, q, c0):
+    """(fixed point, sure) at a finite, stable variance, for a tabulated layer. Scalars."""
+    one = jnp.ones_like(q)
+    image, chi_q = jax.jvp(layer.variance_map, (q,), (one,))
+    scale = q / jnp.where(image == 0, 1.0, image)
+    chi_perp = layer.tangent(q)
+    chi_1 = chi_perp * scale
+    eps = jnp.finfo(q.dtype).eps
+    chaotic = chi_1 > 1 + 16 * eps
+    target = jnp.where(chaotic, 1 / scale, 1.0)
+    section = layer.section(q, jax.lax.stop_gradient(target))
+    theta, solved = _angle(*jax.lax.stop_gradient((section, target)))
+    theta = jnp.where(chaotic & solved, theta, 1.0)
+    theta = jax.lax.custom_root(
+        lambda theta: jnp.where(chaotic & solved, section.gain_and_slope(theta)[0] / target - 1, 1.0 - theta),
+        theta,
+        lambda _, solution: solution,
+        lambda gap, y: y / gap(jnp.ones_like(y)),
+    )
+    value, slope = section.gain_and_slope(theta)
+    half = jnp.where(chaotic, theta / 2, 0.0)
+    sine = jnp.sin(half)
+    one_minus_c = 2 * sine**2
+    chi_c = (value + sine / jnp.sqrt(1 - sine**2) * slope) / target
+    chi_c = jnp.where(chaotic, chi_c, chi_1)
+    status = jnp.full(q.shape, Status.CONVERGED, jnp.int32)
+    point = FixedPoint(
+        q,
+        1 - one_minus_c,
+        one_minus_c,
+        chi_q,
+        chi_c,
+        chi_1,
+        chi_perp,
+        status,
+        phase_of(chi_1).astype(jnp.int32),
+    )
+    # C is convex: its slope at c* is as far below 1 as chi_1 is above, or further.
+    convex = (chi_c < (1 + chi_1) / 2) | (jnp.abs(chi_1 - 1) <= eps ** (2 / 3))
+    sure = (jnp.abs(chi_q) <= 1) & (jnp.abs(c0) < 1) & (layer.error(q) <= eps**0.65)
+    return point, sure & (~chaotic | (solved & convex))
+
+
+def _angle(section, target):
+    """(theta, whether it is solved) where the gain takes a value, on the polynomials of one cell."""
+    place, lowest = section.start, section.lowest()
+    for _ in range(_STEPS):
+        value, slope = section.gain_of_place(place)
+        new = place - (value - target) / jnp.where(slope == 0, 1.0, slope)
+        # Beyond theta = 0 by rounding or a poor guess: half-way there.
+        place = jnp.where(new < lowest, (place + lowest) / 2, new)
+    value, slope = section.gain_of_place(place)
+    eps = jnp.finfo(target.dtype).eps
+    theta = section.angle_of_place(place)
+    solved = jnp.abs(value / target - 1) <= 64 * eps * (1 + 1 / jnp.maximum(theta, eps))
+    return theta, solved & (jnp.abs(place) < 1.3) & (slope < 0)

@@ -1,0 +1,235 @@
+"""Fixed points of many layers at once: one solver for each kind of moments, fed in chunks.
+
+A chunk's result depends on its own values and shape alone, so that it does not matter who computes it.
+"""
+
+import dataclasses
+import threading
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from meanfield.dual import panel_of, tables_of
+from meanfield.fixed_points.correlation import at_limit, solve
+from meanfield.fixed_points.regular import regular_point, regular_variance
+from meanfield.fixed_points.result import FixedPoint
+from meanfield.layers import Layer
+from meanfield.layers.families import Family
+from meanfield.numerics.broadcasting import is_shared, pointwise
+from meanfield.status import Status
+from meanfield.support import validation
+
+FIELDS = tuple(f.name for f in dataclasses.fields(FixedPoint))
+INTEGERS = ("status", "phase")
+_FEWEST_FOR_TABLE = 400  # building a table costs about as much as a few hundred points by quadrature
+_FEW = (256, 2048)  # shapes in which points that need a solver of their own are gathered
+
+Columns = list[np.ndarray]
+Values = dict[str, np.ndarray]
+
+
+def solve_in_chunks(
+    solver: "PointSolver",
+    size: int,
+    columns_of: Callable,
+    advance=lambda done: None,
+    mesh: Mesh | None = None,
+) -> Values:
+    """All fields at ``size`` priors, of which ``columns_of(start, stop)`` gives the parameters.
+
+    Every device of the mesh takes the next chunk when it has done its last one, by the same program
+    that one device alone would run: which of them it was does not show in a single bit.
+    """
+    result = {name: np.empty(size, np.int8 if name in INTEGERS else np.float64) for name in FIELDS}
+    chunk = chunk_size(size, solver.most)
+    free: SimpleQueue = SimpleQueue()
+    # Without a mesh two chunks are under way: one is on the host while the other computes.
+    devices = [None, None] if mesh is None else list(mesh.devices.flat)
+    for device in devices:
+        free.put(device)
+
+    def solve(start: int) -> int:
+        stop = min(start + chunk, size)
+        device = free.get()
+        try:
+            with jax.enable_x64(True):  # a setting of the thread
+                solved = solver.solve([_padded(c, chunk) for c in columns_of(start, stop)], device)
+        finally:
+            free.put(device)
+        store(result, slice(start, stop), solved, stop - start)
+        return stop - start
+
+    with ThreadPoolExecutor(len(devices)) as pool:
+        waiting: deque = deque()
+        try:
+            for start in range(0, size, chunk):
+                waiting.append(pool.submit(solve, start))
+                if len(waiting) > len(devices):
+                    advance(waiting.popleft().result())
+            while waiting:
+                advance(waiting.popleft().result())
+        finally:
+            pool.shutdown(cancel_futures=True)
+    return result
+
+
+def chunk_size(size: int, most: int) -> int:
+    """Points a chunk, the last one padded; few distinct values, for each is compiled anew."""
+    if size <= 256:
+        return -(-size // 16) * 16
+    return min(most, 1 << (size - 1).bit_length())
+
+
+def point_solver(family: Family, q0: float, c0: float, size: int, first: Columns) -> "PointSolver":
+    """The solver for ``size`` layers of a family; ``first`` is one of them."""
+    example = family.layers(first)
+    if size >= _FEWEST_FOR_TABLE and is_worth_a_table(example):
+        return TabulatedSolver(family, example, q0, c0)
+    return DirectSolver(family, example, q0, c0)
+
+
+def is_worth_a_table(layer: Layer) -> bool:
+    """Whether many points of layers of this kind are solved faster by tables: decided here alone."""
+    moments = layer.moments()
+    if not moments or not all(dual.is_tabulable for _, dual in moments):
+        return False
+    # A table belongs to one value of the activation's parameters.
+    known = all(np.ndim(p) == 0 and not validation.is_traced(p) for a, _ in moments for p in a.params)
+    return known and not layer.traced
+
+
+def _padded(values: np.ndarray, size: int) -> np.ndarray:
+    return np.pad(values, (0, size - len(values)), mode="edge") if len(values) < size else values
+
+
+def store(result: Values, where, solved: Values, count: int) -> None:
+    """Put the fields of ``count`` points in their place, without what pads them."""
+    for name in FIELDS:
+        result[name][where] = solved[name][:count]
+
+
+class PointSolver(ABC):
+    """Fixed points of chunks of priors."""
+
+    most: int
+    """Points a chunk, at most."""
+
+    @abstractmethod
+    def solve(self, columns: Columns, device=None) -> Values:
+        """All fields at priors given by three arrays of one shape (n,), on a device or the default one."""
+
+
+class DirectSolver(PointSolver):
+    """By the moments' own source: a closed form, or a quadrature for few points."""
+
+    def __init__(self, family: Family, example: Layer, q0: float, c0: float):
+        self.most = example.points_at_once or 1 << 17
+        self._family, self._start = family, (q0, c0)
+
+    def solve(self, columns, device=None):
+        return self.solve_layers(self._family.layers(columns), device)
+
+    def solve_layers(self, layer: Layer, device=None) -> Values:
+        return fields_of(_run(device, solve, layer, *self._start))
+
+
+class TabulatedSolver(PointSolver):
+    """By tables: regular points in bulk, unbounded and vanishing ones by their limit, others one by one."""
+
+    def __init__(self, family: Family, example: Layer, q0: float, c0: float):
+        self.most = 1 << 14 if jax.default_backend() == "cpu" else 1 << 20
+        self._family, self._start = family, (q0, c0)
+        self._exact = DirectSolver(family, example, q0, c0)
+        self._tables = [tables_of(dual, activation) for activation, dual in example.moments()]
+        self._lock = threading.Lock()
+        self._lines = _OnDevices([table.lines_alone() for table in self._tables])
+        self._ready: _OnDevices | None = None
+
+    def solve(self, columns, device=None):
+        q0, c0 = self._start
+        plain = self._family.layers(columns)
+        lines = plain.with_moments(self._lines.on(device))
+        q, status, sure, panels = jax.device_get(_run(device, _regular_variance, lines, q0))
+        finite = status == Status.CONVERGED
+        layer = plain.with_moments(self._with_panels([p[finite] for p in panels]).on(device))
+        if layer.has_section:
+            point, solved = _run(device, regular_point, layer, q, c0)
+            values, sure = fields_of(point), sure & np.where(finite, solved, True)
+        else:
+            values, sure = _blank(q.size), np.zeros(q.shape, bool)
+        _fill(values, sure & ~finite, lambda some, s: _run(device, at_limit, some, s, c0), layer, status)
+        others = ~sure
+        _fill(values, others, lambda some: _run(device, solve, some, q0, c0), layer)
+        poor = values["status"] == Status.INACCURATE
+        _fill(values, poor, lambda some: _run(device, solve, some, q0, c0), plain, shapes=(self._exact.most,))
+        return values
+
+    def _with_panels(self, panels) -> "_OnDevices":
+        """The tables with what they need for these panels of each."""
+        with self._lock:
+            built = [table.build(np.unique(p)) for table, p in zip(self._tables, panels, strict=True)]
+            if any(built) or self._ready is None:
+                self._ready = _OnDevices([table.dual() for table in self._tables])
+            return self._ready
+
+
+def fields_of(point: FixedPoint) -> Values:
+    """On the host, writable."""
+    return {name: np.array(getattr(point, name)) for name in FIELDS}
+
+
+class _OnDevices:
+    """What all chunks share, brought to every device once."""
+
+    def __init__(self, shared):
+        self._copies = {None: shared}
+
+    def on(self, device):
+        if device not in self._copies:
+            self._copies[device] = jax.device_put(self._copies[None], device)
+        return iter(self._copies[device])
+
+
+# --- the jobs ------------------------------------------------------------------------
+
+
+def _run(device, fn: Callable, layer: Layer, *arrays):
+    """``fn`` of every layer of a chunk, on a device or the default one."""
+    if device is not None:
+        layer, arrays = jax.device_put((layer, arrays), device)
+    return pointwise(fn, layer, *arrays, at_once=_WHOLE_CHUNK if layer.is_tabulated else None)
+
+
+_WHOLE_CHUNK = 1 << 30
+
+
+def _blank(size: int) -> Values:
+    return {name: np.empty(size, np.int32 if name in INTEGERS else float) for name in FIELDS}
+
+
+def _regular_variance(layer, q0):
+    q, status, sure = regular_variance(layer, q0)
+    return q, status.astype(jnp.int8), sure, [panel_of(x) for x in layer.variances_met(q)]
+
+
+def _fill(values: Values, where, job: Callable, layer: Layer, *columns, shapes=_FEW) -> None:
+    """Solve some points of a chunk in batches of few distinct shapes."""
+    (index,) = np.nonzero(where)
+    while index.size:
+        shape = next((n for n in shapes if n >= index.size), shapes[-1])
+        some, index = index[:shape], index[shape:]
+        place = np.pad(some, (0, shape - some.size), mode="edge")
+        store(values, some, fields_of(job(*_at(place, layer, *columns))), len(some))
+
+
+def _at(index, *trees):
+    """The chosen points of trees whose leaves are numbers, columns and tables."""
+    one = lambda x: x if is_shared(x) or np.ndim(x) == 0 else np.asarray(x)[index]  # noqa: E731
+    return jax.tree.map(one, trees, is_leaf=is_shared)

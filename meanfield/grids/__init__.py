@@ -1,0 +1,1 @@
+"""Fixed points over grids: phase diagrams and sweeps."""

@@ -1,0 +1,10 @@
+"""Layers: maps from the statistics of a pair of signals to those one layer on."""
+
+from meanfield.layers.base import Layer
+from meanfield.layers.chain import Chain, as_layer
+from meanfield.layers.dense import Dense, as_dense
+from meanfield.layers.limits import LimitMap
+from meanfield.layers.normalisation import LayerNorm, RMSNorm
+from meanfield.layers.residual import Residual
+
+__all__ = ["Chain", "Dense", "Layer", "LayerNorm", "LimitMap", "RMSNorm", "Residual", "as_dense", "as_layer"]

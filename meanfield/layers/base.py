@@ -1,0 +1,216 @@
+r"""What every layer offers a solver: a map on the statistics of a pair of signals."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from typing import Any, ClassVar, Self
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from meanfield.layers.limits import LimitMap
+from meanfield.numerics.angles import solve_angle
+
+Scalar = Float[Array, ""]
+
+
+class Layer(ABC):
+    r"""A map on the statistics of a pair of signals, from a layer's input to the next one's.
+
+    Two signals of equal variance q, an angle theta apart (c = cos theta), differ by
+    delta = E (x_1 - x_2)^2 / 2 = 2 q sin^2(theta/2). A layer takes them to
+
+        q' = Q(q),    delta' = pair_gain(q, theta) delta,
+
+    with a gain that is finite at theta = 0: nothing cancels however near c comes to 1.
+    All arguments and results are scalars (``vmap`` for more). A layer is a pytree; its
+    parameters are the leaves.
+
+    Three methods make a layer: ``variance_map``, ``pair_gain`` and ``covariance_map``. The others follow
+    from them, and are there to be overridden by what a kind of layer knows better.
+    """
+
+    mixes: ClassVar[Any] = True
+    """Whether what comes out is independent of what went in, as behind fresh weights."""
+    keeps_angle: ClassVar[Any] = False
+    """Whether C(c) = c for every c, whatever the parameters."""
+
+    # --- what makes a layer -------------------------------------------------------------
+
+    @abstractmethod
+    def variance_map(self, q: Scalar) -> Scalar:
+        """Q(q), the variance one layer on; q > 0."""
+
+    @abstractmethod
+    def pair_gain(self, q: Scalar, theta: Scalar) -> Scalar:
+        """delta'/delta of two signals of variance q at an angle 0 <= theta <= pi/2."""
+
+    @abstractmethod
+    def covariance_map(self, q1: Scalar, q2: Scalar, c: Scalar) -> Scalar:
+        """Covariance one layer on of two signals of variances q1, q2 > 0 and correlation -1 <= c <= 1."""
+
+    # --- what follows ---------------------------------------------------------------------
+
+    def pair_gain_at(self, q: Scalar) -> Callable[[Scalar], Scalar]:
+        """The gain as a function of theta > 0 alone, with what depends on q done once."""
+        return lambda theta: self.pair_gain(q, theta)
+
+    def tangent(self, q: Scalar) -> Scalar:
+        """chi_perp: the gain at theta = 0, growth of the squared norm of a transverse perturbation."""
+        return self.pair_gain(q, jnp.zeros_like(q))
+
+    def slope(self, q: Scalar, theta: Scalar) -> Scalar:
+        """d delta'/d delta at theta > 0: C'(c) times Q(q)/q."""
+        gain, rate = jax.jvp(self.pair_gain_at(q), (theta,), (jnp.ones_like(theta),))
+        return gain + jnp.tan(theta / 2) * rate
+
+    def separation_map(self, q: Scalar, one_minus_c: Scalar) -> Scalar:
+        """delta' of two signals of variance q > 0 at correlation -1 <= c <= 1; 0 at c = 1."""
+        obtuse, together = one_minus_c > 1, one_minus_c == 0
+        theta = 2 * jnp.arcsin(jnp.sqrt(jnp.where(obtuse | together, 0.5, one_minus_c) / 2))
+        gain = jnp.where(together, self.tangent(q), self.pair_gain(q, theta))
+        c = jnp.where(obtuse, 1 - one_minus_c, -0.5)
+        apart = self.variance_map(q) - self.covariance_map(q, q, c)
+        return jnp.where(obtuse, apart, gain * q * one_minus_c)
+
+    def variance_from_silence(self) -> Scalar:
+        """Q(0)."""
+        return self.variance_map(jnp.zeros((), self.dtype()))
+
+    def opposite_gap(self, q: Scalar) -> Scalar:
+        """1 - C(-1): 2 where opposite signals stay opposite (odd maps), 0 where they become equal."""
+        return 1 - self.covariance_map(q, q, -jnp.ones_like(q)) / self.variance_map(q)
+
+    def fixed_angle(self, q: Scalar, scale: Scalar, chi_1: Scalar) -> Scalar:
+        """theta* in (0, pi/2] with pair_gain(q, theta*) scale = 1, or 0 where chi_1 = C'(1) <= 1."""
+        gain = self.pair_gain_at(q)
+        return solve_angle(lambda theta: scale * gain(theta), chi_1)
+
+    # --- what is special ------------------------------------------------------------------
+
+    def affine(self) -> tuple[Any, Any] | None:
+        """(growth, offset) if Q(q) = growth q + offset for every q, for want of any scale; else None."""
+        return None
+
+    def is_identity(self) -> Array:
+        """Whether C(c) = c for every c."""
+        return jnp.asarray(self.keeps_angle)
+
+    def asymptote(self, at_zero) -> "tuple[Layer, Array, Array] | None":
+        """(layer, known, smooth) seen by signals of vanishing variance where ``at_zero``, else of unbounded.
+
+        That layer is homogeneous: Q(q) = growth q, and a gain that does not depend on q. known: whether
+        there is one; smooth: whether derivatives have the limit too. None where a kind of layer has none.
+        """
+        return None
+
+    def is_negligible(self) -> Array:
+        """Whether a homogeneous layer leaves nothing, as bounded activations do of unbounded signals."""
+        one = jnp.ones((), self.dtype())
+        return self.variance_map(one) <= jnp.sqrt(jnp.finfo(one.dtype).tiny)
+
+    def limit(self, at_zero) -> LimitMap:
+        """Growth and correlation map at vanishing variance where ``at_zero``, else at unbounded."""
+        ends = self.asymptote(at_zero)
+        if ends is None:
+            return LimitMap.unknown(jnp.zeros((), self.dtype()))
+        return LimitMap.of_homogeneous(*ends)
+
+    # --- growth at many variances, for a solver that looks for all fixed points ------------
+
+    def growth_rows(self, q: Float[Array, " n"]) -> Any:
+        """What the growth at each of many variances is made of: arrays whose first axis counts them.
+
+        As much as possible of what no parameter enters, which is then shared by the priors of a diagram.
+        """
+        growth = lambda log_q: self.variance_map(jnp.exp(log_q)) / jnp.exp(log_q) - 1  # noqa: E731
+        return jax.vmap(lambda x: jax.jvp(growth, (x,), (jnp.ones_like(x),)))(jnp.log(q))
+
+    def growth_from(self, row) -> tuple[Scalar, Scalar]:
+        """Q(q)/q - 1 and its slope in log q, from one row of ``growth_rows`` (or from all of them)."""
+        return row
+
+    def is_increasing(self, q: Float[Array, " n"], rows) -> Array:
+        """Whether Q increases from each of the variances of ``growth_rows`` to the next."""
+        image = (self.growth_from(rows)[0] + 1) * q
+        return jnp.all(jnp.diff(image) >= -1e-11 * image[1:])
+
+    # --- parameters -----------------------------------------------------------------------
+
+    def is_valid(self) -> Array:
+        """Whether all parameters are inside their domain."""
+        return jnp.all(jnp.array([True, *(jnp.all(jnp.isfinite(x)) for x in _numbers(self))]))
+
+    def guarded(self, valid) -> Self:
+        """This layer where ``valid``, and elsewhere one on which every solver is safe."""
+        return jax.tree.map(lambda x: jnp.where(valid, x, 0.5) if _is_number(x) else x, self)
+
+    def dtype(self):
+        """Floating-point type of the layer's parameters."""
+        return jnp.result_type(float, *_numbers(self))
+
+    def error(self, q: Scalar) -> Scalar:
+        """Estimated relative error of the maps at variance q."""
+        return jnp.zeros_like(q)
+
+    def growth_error(self, q: Scalar) -> Scalar:
+        """Estimated relative error of Q(q) alone."""
+        return self.error(q)
+
+    @property
+    def traced(self) -> bool:
+        """Whether the layer closes over a value that is being traced."""
+        return False
+
+    def moments(self) -> list[tuple[Any, Any]]:
+        """(activation, its moments) wherever the layer has an activation, in the order of the data."""
+        return []
+
+    def with_moments(self, duals: Iterator) -> Self:
+        """This layer with other moments (tables), taken from ``duals`` in the same order."""
+        return self
+
+    def variances_met(self, q: Scalar) -> list[Scalar]:
+        """The variance at each of these activations if q is that of the layer's input."""
+        return []
+
+    @property
+    def has_section(self) -> bool:
+        """Whether the layer has a ``section`` where its moments are tables."""
+        return False
+
+    @property
+    def is_tabulated(self) -> bool:
+        """Whether all moments are looked up in tables."""
+        duals = [dual for _, dual in self.moments()]
+        return bool(duals) and all(dual.is_table for dual in duals)
+
+    def near(self, q: Scalar) -> Any:
+        """This layer's ``variance_map`` for variances near q, with what is looked up looked up once."""
+        return self
+
+    def section(self, q: Scalar, gain: Scalar) -> Any:
+        """The gain at variance q about the angle where it takes a value (``dual.tabulated.AngleSection``)."""
+        raise NotImplementedError
+
+    def exact(self) -> Self:
+        """This layer with the sources of its tables in place of them."""
+        return self
+
+    @property
+    def points_at_once(self) -> int | None:
+        """How many points to treat together, where memory bounds that."""
+        return None
+
+
+def _is_number(leaf) -> bool:
+    return jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)
+
+
+def _numbers(layer) -> list:
+    return [x for x in jax.tree.leaves(layer) if _is_number(x)]
+
+
+def fewest(*limits: int | None) -> int | None:
+    """The smallest limit, if there is any."""
+    return min((n for n in limits if n is not None), default=None)

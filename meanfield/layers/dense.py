@@ -1,0 +1,265 @@
+"""The dense layer: an activation, weights behind it, and what stands between the two."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from meanfield.activations.activation import Activation
+from meanfield.activations.asymptotes import asymptote_at_infinity, asymptote_at_zero
+from meanfield.activations.names import as_activation
+from meanfield.dual import Dual, LinearPieces, dual_of
+from meanfield.layers.base import Layer
+from meanfield.layers.dense_limits import dense_limit
+from meanfield.numerics.pytrees import register_dataclass, replaced
+from meanfield.priors import gaussian_prior
+
+
+@register_dataclass
+@dataclass(frozen=True, eq=False, init=False)
+class Dense(Layer):
+    """Fully connected layer of infinite width: ``h' = W phi(h) + b`` with W, b from ``prior``.
+
+    activation: an ``Activation``, a name or a callable. prior: a ``NormalPrior`` or
+        ``OrthogonalPrior``.
+    dual (set by itself): the Gaussian moments of the activation. between: what the activations pass
+        on the way to the weights (``Chain`` puts it there).
+
+    Raises TypeError or ValueError naming the argument that is neither.
+    """
+
+    activation: Activation
+    prior: Any
+    dual: Dual
+    between: tuple
+
+    def __init__(self, activation, prior, dual=None, between=()):
+        activation = as_activation(activation)
+        set_field = lambda name, value: object.__setattr__(self, name, value)  # noqa: E731
+        set_field("prior", gaussian_prior(prior))
+        set_field("dual", (activation.dual or dual_of(activation)) if dual is None else dual)
+        set_field("activation", activation.plain)
+        set_field("between", tuple(between))
+
+    # --- the maps (THEORY section 3) --------------------------------------------
+
+    def _mean_variance_share(self, q):
+        """Mean and variance of what the weights multiply, and by how much its squared differences grew."""
+        mean, variance, share = self.dual.mean(q), self.dual.variance(q), 1.0
+        for part in self.between:
+            mean, variance, share = part.on_activations(mean, variance, share)
+        return mean, variance, share
+
+    def variance_map(self, q):
+        """Q(q) = sigma_w^2 [v - kappa m^2] + sigma_b^2."""
+        mean, variance, _ = self._mean_variance_share(q)
+        return self.prior.propagate_moments(variance, mean**2)
+
+    def variance_from_silence(self):
+        mean, variance, share = self.activation(jnp.zeros((), self.dtype())), jnp.zeros((), self.dtype()), 1.0
+        for part in self.between:
+            mean, variance, share = part.on_activations(mean, variance, share)
+        return self.prior.propagate_moments(variance, mean**2)
+
+    def covariance_map(self, q1, q2, c):
+        """Q_12 at two variances and a correlation."""
+        return self._covariance(q1, q2, self.dual.covariance(q1, q2, c))
+
+    def _covariance(self, q1, q2, covariance):
+        first, second = ((self.dual.mean(q), self.dual.variance(q)) for q in (q1, q2))
+        for part in self.between:
+            first, second, covariance = part.on_pair(first, second, covariance)
+        return self.prior.propagate_moments(covariance, first[0] * second[0])
+
+    def pair_gain(self, q, theta):
+        """(1 - C(c)) / (1 - c) times Q(q) / q, with c = cos theta in [0, 1)."""
+        return self._weight(q) * self.dual.chord(q, theta)
+
+    def pair_gain_at(self, q):
+        weight, chord = self._weight(q), self.dual.chord_at(q)
+        return lambda theta: weight * chord(theta)
+
+    def tangent(self, q):
+        """chi_perp = sigma_w^2 E phi'^2; the gain's limit at theta = 0."""
+        return self._weight(q) * self.dual.slope_moment(q)
+
+    def slope_excess(self, q):
+        """q chi_perp - Q(q), which is (chi_1 - 1) Q(q), with nothing lost where the two are close."""
+        origin, shift = self.activation(jnp.zeros_like(q)), self.dual.mean_shift(q)
+        kappa = self.prior.anticorrelation
+        means = kappa * shift**2 - (1 - kappa) * origin * (origin + 2 * shift)
+        return self.prior.weight_var * (self.dual.slope_excess(q) + means) - self.prior.bias_var
+
+    def slope(self, q, theta):
+        """C'(c) times Q(q) / q = sigma_w^2 E phi'(u1) phi'(u2)."""
+        return self._weight(q) * self.dual.slope_covariance(q, theta)
+
+    def _weight(self, q):
+        """What squared differences of activations are multiplied by."""
+        return (
+            self.prior.weight_var * self._mean_variance_share(q)[2] if self.between else self.prior.weight_var
+        )
+
+    def separation_map(self, q, one_minus_c):
+        """E (h1' - h2')^2 / 2, half the pair's squared distance one layer on, at equal variances."""
+        return self._weight(q) * self.dual.separation(q, one_minus_c)
+
+    def fixed_angle(self, q, scale, chi_1):
+        if not self.dual.closed_angle:
+            return super().fixed_angle(q, scale, chi_1)
+        chaotic = chi_1 > 1 + 4 * jnp.finfo(chi_1.dtype).eps
+        weight = jnp.where(chaotic, self._weight(q) * scale, 1.0)
+        return jnp.where(chaotic, self.dual.angle_at_chord(1 / weight), 0.0)
+
+    def opposite_gap(self, q):
+        """1 - C(-1), from E (phi(u) - phi(-u))^2: 2 for odd maps, 0 for even ones."""
+        return 1 - self._covariance(q, q, self.dual.reflected_covariance(q)) / self.variance_map(q)
+
+    # --- what is special ----------------------------------------------------------------
+
+    def affine(self):
+        if self.dual.pieces is None or self.between:
+            return None
+        one = jnp.ones((), self.dtype())
+        return self.prior.propagate_moments(self.dual.variance(one), self.dual.mean(one) ** 2) - (
+            self.prior.bias_var
+        ), self.prior.bias_var
+
+    def is_identity(self):
+        """Where C(c) = c in every layer: phi linear, without bias."""
+        return self.dual.is_straight() & (self.prior.bias_var == 0)
+
+    def limit(self, at_zero):
+        if self.between:
+            return super().limit(at_zero)
+        ends = self._ends()
+        chosen = jax.tree.map(lambda zero, far: jnp.where(at_zero, zero, far), *ends)
+        return dense_limit(self.prior, chosen, (ends[0].degree == 2) | (ends[1].degree == 2))
+
+    def asymptote(self, at_zero):
+        ends = jax.tree.map(lambda zero, far: jnp.where(at_zero, zero, far), *self._ends())
+        known = ends.degree == 1
+        bounded = ends.left**2 + ends.right**2 == 0
+        stand_in = jnp.where(known, jnp.sqrt(jnp.finfo(self.dtype()).tiny), 1.0)
+        usable = known & ~bounded
+        pieces = LinearPieces(*(jnp.where(usable, x, stand_in) for x in (ends.left, ends.right)))
+        between = tuple(part.asymptote(at_zero)[0] for part in self.between)
+        layer = replaced(self, prior=self.prior.without_bias(), dual=pieces, between=between)
+        return layer, known, known & ends.smooth
+
+    def _ends(self):
+        return [end(self.activation, self.dtype()) for end in (asymptote_at_zero, asymptote_at_infinity)]
+
+    # --- growth at many variances ---------------------------------------------------------
+
+    def growth_rows(self, q):
+        """What Q/q - 1 and its slope in log q are linear in: shape (nodes, 5), the same for all priors."""
+        if self.between:
+            return super().growth_rows(q)
+
+        def moments(q):
+            return self.dual.variance(q), self.dual.mean(q) ** 2
+
+        values, slopes = jax.vmap(lambda q: jax.jvp(moments, (q,), (jnp.ones_like(q),)))(q)
+        variance, mean_square = (x / q for x in values)
+        return jnp.stack(
+            [variance, mean_square, 1 / q, slopes[0] - variance, slopes[1] - mean_square], axis=-1
+        )
+
+    def growth_from(self, row):
+        if self.between:
+            return super().growth_from(row)
+        prior = self.prior
+        weight, common = prior.weight_var, prior.weight_var * (1 - prior.anticorrelation)
+        value = weight * row[..., 0] + common * row[..., 1] + prior.bias_var * row[..., 2]
+        slope = weight * row[..., 3] + common * row[..., 4] - prior.bias_var * row[..., 2]
+        return value - 1, slope
+
+    def is_increasing(self, q, rows):
+        """Whether Q increases from node to node, which the anticorrelation alone decides."""
+        if self.between:
+            return super().is_increasing(q, rows)
+        variance, mean_square = rows[:, 0] * q, rows[:, 1] * q
+        rise, mean_rise = (jnp.diff(x) + 1e-11 * x[1:] for x in (variance, mean_square))
+        ratio = -rise / jnp.where(mean_rise == 0, 1.0, mean_rise)
+        least = jnp.max(
+            jnp.where(mean_rise > 0, ratio, jnp.where((mean_rise == 0) & (rise < 0), jnp.inf, -jnp.inf))
+        )
+        most = jnp.min(jnp.where(mean_rise < 0, ratio, jnp.inf))
+        share = 1 - self.prior.anticorrelation
+        return (share >= least) & (share <= most)
+
+    # --- parameters -----------------------------------------------------------------------
+
+    def is_valid(self):
+        finite = [jnp.all(jnp.isfinite(p)) for p in self.activation.params]
+        parts = [part.is_valid() for part in self.between]
+        return self.prior.is_valid() & jnp.all(jnp.array([True, *finite, *parts]))
+
+    def guarded(self, valid):
+        prior = jax.tree.map(lambda x, safe: jnp.where(valid, x, safe), self.prior, self.prior.harmless())
+        activation, dual = self.activation, self.dual
+        if activation.params:
+            activation, dual = jax.tree.map(_finite, (activation, dual))
+        between = tuple(part.guarded(valid) for part in self.between)
+        return replaced(self, activation=activation, prior=prior, dual=dual, between=between)
+
+    def dtype(self):
+        parts = [part.dtype() for part in self.between]
+        return jnp.result_type(float, *parts, *jax.tree.leaves((self.prior, self.activation.params)))
+
+    def error(self, q):
+        return self.dual.error(q)
+
+    def growth_error(self, q):
+        return self.dual.line_error(q)
+
+    @property
+    def traced(self):
+        return self.activation.traced
+
+    def moments(self):
+        return [(self.activation, self.dual)]
+
+    def with_moments(self, duals):
+        return replaced(self, dual=next(duals))
+
+    def variances_met(self, q):
+        return [q]
+
+    has_section = True
+
+    def near(self, q):
+        return replaced(self, dual=self.dual.near(q))
+
+    def section(self, q, gain):
+        weight = self._weight(q)
+        return self.dual.angle_section(q, gain / weight).scaled(0.0, weight)
+
+    def exact(self):
+        return replaced(self, dual=self.dual.exact())
+
+    @property
+    def points_at_once(self):
+        return self.dual.points_at_once
+
+
+def as_dense(activation, prior=None) -> Dense:
+    """A dense layer from one, or from an activation (object, name or callable) and a prior.
+
+    Raises TypeError or ValueError naming the argument that is neither.
+    """
+    if not isinstance(activation, Layer):
+        return Dense(activation, prior)
+    if prior is not None:
+        raise TypeError("prior must be left out where a layer is given: the layer has its own")
+    if not isinstance(activation, Dense) or activation.between:
+        raise TypeError(f"this is known of dense layers alone, got a {type(activation).__name__}")
+    return activation
+
+
+def _finite(x):
+    """x where it is finite; indices of tables stay as they are."""
+    inexact = jnp.issubdtype(jnp.result_type(x), jnp.inexact)
+    return jnp.where(jnp.isfinite(x), x, 0.5) if inexact else x
