@@ -193,10 +193,18 @@ def test_single_precision_has_the_same_points(activation):
 
 def test_without_bias_the_line_ends_where_signals_see_the_slope_at_zero(x64):
     assert relative(mf.critical_weight_var("erf", 0.0), np.pi / 4) <= 1e-14
-    # At kappa = 1 the mean drops out: 1 / phi'(0)^2 of the sigmoid. With weights that see the mean, none.
+    # At kappa = 1 the mean drops out: 1 / phi'(0)^2 of the sigmoid. Weights that see the mean keep q above 0.
     end = mf.critical_point("sigmoid", np.zeros(2), np.array([1.0, 0.0]))
-    assert names(end.status) == ["VANISHING", "INVALID"]
-    assert relative(end.weight_var[0], 16.0) <= 1e-14
+    assert names(end.status) == ["VANISHING", "CONVERGED"]
+    assert relative(end.weight_var[0], 16.0) <= 1e-14 and end.q[0] == 0
+    assert end.weight_var[1] > 16 and end.q[1] > 1
+
+
+def test_a_bias_without_a_critical_point_is_kept_beside_its_status(x64):
+    found = mf.critical_point("relu", np.array([0.1, 0.0]))
+    assert names(found.status) == ["INVALID", "MARGINAL"]
+    np.testing.assert_array_equal(found.bias_var, [0.1, 0.0])
+    np.testing.assert_array_equal(found.weight_var, [np.nan, 2.0])
 
 
 def test_silu_is_critical_where_its_variance_repels(x64):
@@ -264,7 +272,12 @@ def test_gains_are_those_that_others_publish(x64):
     assert relative(gain("selu"), 1.0) <= 1e-14  # Klambauer et al. 2017
     assert 1.592 < gain("tanh") < 1.593 < 5 / 3
     # Gammas of the NFNets (Brock et al. 2021), from random numbers.
-    published = {"relu": 1.7139588594436646, "silu": 1.7881293296813965, "gelu": 1.7015043497085571}
+    published = {
+        "relu": 1.7139588594436646,
+        "silu": 1.7881293296813965,
+        "gelu": 1.7015043497085571,
+        "log_sigmoid": 1.9193484783172607,
+    }
     for name, gamma in published.items():
         assert relative(gain(name, 1.0), gamma) <= 1e-3
 
