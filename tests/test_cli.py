@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 
 import jax
 import numpy as np
@@ -409,6 +410,22 @@ def test_dead_nodes_of_asymmetric_weights_carry_error_bars(call):
     value, error = map(float, numbers(out)["3"])
     assert value == pytest.approx(float(expected.probability[3]), rel=1e-5)
     assert error == pytest.approx(float(expected.standard_error[3]), rel=0.1)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("dead-nodes", "--special-weight", "0.5", "--weight-var", "1.5", "--inputs", "2", "--depth", "2"),
+        ("dead-nodes", "--inputs", "2", "--depth", "2", "--width", "3"),
+        ("fixed-point", "--weight-var", "2", "--bias-var", "0.1"),
+        ("spectrum", "-a", "tanh", "--weight-var", "1.5", "--bias-var", "0.1", "--depth", "3"),
+    ],
+    ids=lambda arguments: " ".join(arguments[:2]),
+)
+def test_double_precision_never_leaves_its_context(call, arguments):
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*float64.*")
+        assert call(*arguments)[0] == 0
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """The edge of chaos: where chi_1 = 1."""
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import jax
 import jax.numpy as jnp
@@ -110,7 +110,8 @@ def _at_bias(layer, bias_var) -> CriticalLine:
     status = jnp.where(found.at_zero, Status.VANISHING, Status.CONVERGED)
     status = jnp.where(found.marginal, Status.MARGINAL, status)
     status = jnp.where(found.attracts, status, Status.UNSTABLE)
-    return _line(valid & found.exists, node.weight_var, target, q, 1 - node.contraction, status)
+    point = _line(valid & found.exists, node.weight_var, target, q, 1 - node.contraction, status)
+    return replace(point, bias_var=jnp.where(valid, target, jnp.nan))  # known where nothing else is
 
 
 def _line(valid, weight_var, bias_var, q, chi_q, status) -> CriticalLine:
