@@ -49,7 +49,7 @@ def _over_z(fn, which):
     """The derivatives of fn(z, x) with respect to some leaves of z, along a last axis."""
 
     def derivatives(z, x):
-        leaves, treedef = jax.tree.flatten(z)
+        leaves, treedef = jax.tree.flatten(jax.tree.map(jnp.asarray, z))
 
         def moved(flat):
             replaced, start = list(leaves), 0
@@ -69,7 +69,7 @@ def _over_z(fn, which):
 
 
 def _flat(leaves, which):
-    return jnp.concatenate([leaves[i].ravel() for i in which])
+    return jnp.concatenate([jnp.ravel(leaves[i]) for i in which])
 
 
 @jax.custom_jvp
