@@ -78,7 +78,8 @@ def test_a_name_gives_the_function_that_it_says(name, fn):
     "fn, name",
     [(jax.nn.relu, "relu"), (jnp.tanh, "tanh"), (jax.nn.silu, "silu"), (jax.nn.swish, "silu"),
      (jax.nn.elu, "elu"), (jax.nn.leaky_relu, "leaky_relu"), (jnp.sin, "sin"), (jax.nn.selu, "selu"),
-     (jax.nn.hard_silu, "hard_swish"), (jax.nn.log_sigmoid, "log_sigmoid"), (jax.nn.squareplus, "squareplus")],
+     (jax.nn.hard_silu, "hard_swish"), (jax.nn.log_sigmoid, "log_sigmoid"),
+     (jax.nn.squareplus, "squareplus")],
 )  # fmt: skip
 def test_jax_functions_are_recognised(fn, name):
     assert as_activation(fn).name == name
