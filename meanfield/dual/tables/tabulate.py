@@ -44,9 +44,7 @@ def tabulate(activation, *, q=(1e-4, 1e2), tolerance=1e-12, cache=None) -> Tabul
     tolerance = float(validation.real("tolerance", tolerance, low=0.0, low_open=True))
     source = dual_of(activation)
     if isinstance(source, HermiteDual):
-        raise ValueError(
-            f"{activation.name} varies too quickly for a table; its points are solved without one"
-        )
+        raise ValueError(f"{activation.name} varies too quickly for a table: it is solved without one")
     if not is_tabulable(source):
         raise ValueError(f"{activation.name} has its fixed points in closed form: no table is needed")
     with jax.enable_x64(True):
