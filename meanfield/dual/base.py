@@ -102,6 +102,18 @@ class Dual(ABC):
         """(left, right) slopes if phi is straight on either side of 0; else None."""
         return None
 
+    def angle_at_chord(self, chord: Scalar) -> Scalar:
+        """theta in [0, pi/2] at which the chord takes a value, where ``closed_angle``."""
+        raise NotImplementedError
+
+    def near(self, q: Scalar) -> Any:
+        """Mean and variance at variances near q, of a table."""
+        raise NotImplementedError
+
+    def angle_section(self, q: Scalar, chord: Scalar) -> Any:
+        """The chord at variance q about the angle at which it takes a value, of a table."""
+        raise NotImplementedError
+
     def is_straight(self) -> Array:
         """Whether phi is linear."""
         return jnp.asarray(False)

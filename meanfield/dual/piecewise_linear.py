@@ -8,6 +8,7 @@ cos t - cos theta) takes a few dozen nodes and cancels nothing. Source: Price 19
 
 import itertools
 from dataclasses import dataclass, field
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -119,7 +120,7 @@ class PiecewiseLinear(Dual):
         right = u > 0
         slopes = jnp.asarray(self.slopes, u.dtype)
         at_zero = (slopes[np.searchsorted(self.kinks, 0.0, side=side)] for side in ("right", "left"))
-        value = jnp.where(right, *at_zero) * u
+        value: Any = jnp.where(right, *at_zero) * u
         for kink, jump in zip(self.kinks, self._jumps, strict=True):
             value += jump * jax.nn.relu((u - kink) * np.sign(kink))
         return fitted_slope_excess(q, u, w, value, slopes[jnp.searchsorted(jnp.asarray(self.kinks), u)])

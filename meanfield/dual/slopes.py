@@ -56,7 +56,7 @@ def _over_z(fn, which):
             for i in which:
                 replaced[i] = flat[start : start + leaves[i].size].reshape(leaves[i].shape)
                 start += leaves[i].size
-            return fn(treedef.unflatten(replaced), x)
+            return fn(jax.tree.unflatten(treedef, replaced), x)
 
         at = _flat(leaves, which)
         if at.size > 1:

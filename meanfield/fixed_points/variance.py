@@ -131,7 +131,8 @@ def variance_fixed_point(layer, q0):
     """
     affine = layer.affine()
     if affine is not None:
-        return _affine_fixed_point(*affine, q0)
+        growth, offset = affine
+        return _affine_fixed_point(growth, offset, q0)
     frozen_layer, start = jax.lax.stop_gradient((layer, q0))
     low, high, status, swinging = _bracket(frozen_layer, GrowthScan.of(frozen_layer, start.dtype), start)
     found = status == Status.CONVERGED

@@ -13,7 +13,7 @@ from meanfield.numerics.pytrees import rebuilt, replaced
 from meanfield.support import validation
 
 PARAMETERS = ("weight_var", "bias_var", "anticorrelation")
-P = TypeVar("P", bound=type)
+P = TypeVar("P", bound="type[Prior]")
 
 
 class Prior:
