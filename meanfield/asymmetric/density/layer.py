@@ -28,6 +28,11 @@ class AsymmetricLayer:
 
     points_at_once = 16
 
+    @property
+    def traced(self) -> bool:
+        """Whether the layer closes over a value that is being traced."""
+        return self.activation.traced
+
     def is_valid(self):
         """Where all parameters are inside their domain."""
         finite = [jnp.all(jnp.isfinite(p)) for p in self.activation.params]
