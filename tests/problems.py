@@ -104,7 +104,7 @@ _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(40)
 _REACH = 10.0
 
 
-def _panels(breaks):
+def panels(breaks):
     """Gauss-Legendre nodes and weights of the standard normal, split at the breaks."""
     edges = np.unique(np.clip([*np.linspace(-_REACH, _REACH, 21), *breaks], -_REACH, _REACH))
     middle, half = (edges[1:] + edges[:-1]) / 2, np.diff(edges) / 2
@@ -114,7 +114,7 @@ def _panels(breaks):
 
 def gaussian_mean(fn, q, kinks=()):
     """E fn(u) for a centred Gaussian u of variance q."""
-    z, w = _panels(np.asarray(kinks) / np.sqrt(q))
+    z, w = panels(np.asarray(kinks) / np.sqrt(q))
     return float(w @ fn(np.sqrt(q) * z))
 
 
@@ -125,7 +125,7 @@ def second_moment(name, q, c):
 
     def inner(z):
         breaks = (np.asarray(kinks) / root - c * z) / rest
-        t, w = _panels(breaks)
+        t, w = panels(breaks)
         return float(w @ fn(root * (c * z + rest * t)))
 
     def outer(z):

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from problems import _panels
+from problems import panels
 
 import meanfield as mf
 from meanfield.activations.names import FAMILIES, FIXED
@@ -64,7 +64,7 @@ def computed(kind, unequal):
 def expected(phi, c, q, q2):
     """(C', C'') by panels of one Gaussian."""
     a, b = np.array(phi.kinks) / np.sqrt(q), c * np.array(phi.kinks) / np.sqrt(q2)
-    z, w = _panels([*a, *b, 0.0])
+    z, w = panels([*a, *b, 0.0])
     slope = jax.vmap(jax.grad(phi))
     bend = jax.vmap(jax.grad(jax.grad(phi)))
     u1, u2 = np.sqrt(q) * z, c * np.sqrt(q2) * z
@@ -80,7 +80,7 @@ def expected(phi, c, q, q2):
 
 
 def next_variance(phi, q):
-    z, w = _panels(np.array([0.0, *phi.kinks]) / np.sqrt(q))
+    z, w = panels(np.array([0.0, *phi.kinks]) / np.sqrt(q))
     value = np.asarray(phi(np.sqrt(q) * z))
     return WEIGHT_VAR * (w @ value**2 - KAPPA * (w @ value) ** 2) + BIAS_VAR
 
@@ -117,7 +117,9 @@ def test_known_slopes(x64):
     assert abs(slope("relu", PRIOR, 1.0, 1.0, 2.0) - 1.007753103574) <= 1e-12
 
     def shaped(x):
-        return 22.36066261763117 * (jnp.tanh(0.0580205218578313 * x + 0.5218639804099805) - 0.4796430704354356)
+        return 22.36066261763117 * (
+            jnp.tanh(0.0580205218578313 * x + 0.5218639804099805) - 0.4796430704354356
+        )
 
     second = jax.grad(jax.grad(lambda c: mf.c_map(shaped, mf.NormalPrior(1.0), c=c, q=1.0)))(1.0)
     assert abs(second - 0.0030395135) <= 1e-10
