@@ -21,8 +21,8 @@ import numpy as np
 from harness import main, median_seconds
 
 import meanfield as mf
-from meanfield.activations.names import as_activation
-from meanfield.fixed_points.strategies import point_solver
+from meanfield.fixed_points.regular import regular_point, regular_variance
+from meanfield.numerics.broadcasting import pointwise
 
 ACTIVATIONS = ("tanh", "gelu", "silu", "mish", "elu", "softplus", "hard_tanh", "softsign")
 _TRANSCENDENTAL = 20
@@ -84,14 +84,14 @@ def copy_bytes() -> float:
 def operations(name: str) -> float:
     """What the two programs of a regular point compute, by XLA's count."""
     with jax.enable_x64(True):
-        solver = point_solver(as_activation(name), None, 1.0, 0.0, 10**6)
-        n = solver.most
-        columns = [np.linspace(0.5, 4, n), np.linspace(0.01, 0.5, n), np.zeros(n)]
-        q = solver.solve(columns)["q"]
+        n = 1 << 14
+        prior = mf.NormalPrior(np.linspace(0.5, 4, n), np.linspace(0.01, 0.5, n))
+        layer = mf.Dense(mf.tabulate(name), prior)
+        q = mf.fixed_point(layer).q
         total = 0.0
-        for job, given in ((solver._variances, columns), (solver._ready["regular"], [*columns, q])):
-            compiled = job._function.lower(job._shared[None], tuple(given), job._start).compile()
-            cost = compiled.cost_analysis()
+        for job, given in ((regular_variance, (1.0,)), (regular_point, (q, 0.0))):
+            program = jax.jit(lambda *trees, job=job: pointwise(job, *trees, at_once=n))
+            cost = program.lower(layer, *given).compile().cost_analysis()
             total += cost.get("flops", 0.0) + _TRANSCENDENTAL * cost.get("transcendentals", 0.0)
         return total / n
 

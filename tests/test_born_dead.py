@@ -9,7 +9,8 @@ from scipy import integrate, special
 from meanfield.dead import networks as born_dead
 from meanfield.dead.networks import born_dead_probability
 from meanfield.dead.orthants import log_orthant_probability
-from meanfield.priors import AsymmetricPrior, NormalPrior
+from meanfield.asymmetric.prior import AsymmetricPrior
+from meanfield.priors import NormalPrior
 
 POSITIVE_INPUT = np.array([[0.9, 0.4, 1.3]])
 

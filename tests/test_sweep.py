@@ -193,7 +193,7 @@ def test_a_killed_process_takes_no_other_down_and_its_share_is_done(tmp_path, un
 
 
 def test_a_coordinator_that_is_not_there_is_one_error(monkeypatch):
-    monkeypatch.setattr("meanfield.processes.PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr("meanfield.grids.processes.PATIENCE_SECONDS", 0.2)
     address = free_address()
     with pytest.raises(OSError, match=f"not met at the coordinator {address}: Connection refused"):
         place_among_processes(address, 2, 1)
