@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import meanfield as mf
+from meanfield.asymmetric.density.fixed_point import settled_fixed_point
 
 EXACT = ("q", "chi_1", "chi_perp", "inactive", "noise_var")
 
@@ -125,7 +126,7 @@ def test_a_diagram_with_a_special_weight_is_saved_and_loaded(tmp_path):
 
 
 def test_invalid_points_are_marked_and_others_kept():
-    point = jax.jit(lambda w: mf.density.fixed_point.settled_fixed_point("relu", _traced(w), q0=1.0, c0=0.0))(
+    point = jax.jit(lambda w: settled_fixed_point("relu", _traced(w), q0=1.0, c0=0.0))(
         np.array([0.5, -1.0, np.nan])
     )
     np.testing.assert_array_equal(point.status, [mf.Status.CONVERGED, mf.Status.INVALID, mf.Status.INVALID])

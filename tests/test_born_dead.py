@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from scipy import integrate, special
 
+from meanfield.asymmetric.prior import AsymmetricPrior
 from meanfield.dead import networks as born_dead
 from meanfield.dead.networks import born_dead_probability
 from meanfield.dead.orthants import log_orthant_probability
-from meanfield.asymmetric.prior import AsymmetricPrior
 from meanfield.priors import NormalPrior
 
 POSITIVE_INPUT = np.array([[0.9, 0.4, 1.3]])

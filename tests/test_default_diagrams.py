@@ -88,5 +88,5 @@ def test_the_default_diagram_of_every_named_activation_is_where_orbits_end(name,
     for axes in (GRID, WITHOUT_BIAS):
         assert main(["phase-diagram", "-a", name, *axes, "-o", "drawn"]) == 0
         assert (tmp_path / "drawn.png").stat().st_size > 10_000
-        check(name, mf.phase_diagrams.PhaseDiagram.load(tmp_path / "drawn.npz"))
+        check(name, mf.PhaseDiagram.load(tmp_path / "drawn.npz"))
     jax.clear_caches()
