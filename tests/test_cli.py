@@ -65,11 +65,11 @@ def test_values_are_those_of_phase_diagram_in_float64(call, here):
     loaded = mf.PhaseDiagram.load("erf.npz")
     axes = {"weight_var": np.linspace(1, 3, 9), "anticorrelation": np.linspace(-1, 1, 5), "bias_var": 0.2}
     expected = mf.phase_diagram("erf", **axes, q0=2.0, c0=0.5)
-    assert loaded.activation == expected.activation
-    for name, value in vars(expected).items():
-        if name not in ("activation", "special_weight"):
-            np.testing.assert_array_equal(getattr(loaded, name), value)
-            assert getattr(loaded, name).dtype == value.dtype
+    assert (loaded.activation, loaded.names) == (expected.activation, expected.names)
+    for name in (*expected.names, *phase_diagrams.FIELDS, "q0", "c0"):
+        value = getattr(expected, name)
+        np.testing.assert_array_equal(getattr(loaded, name), value)
+        assert getattr(loaded, name).dtype == value.dtype
     assert loaded.q.dtype == np.float64
     assert not jax.config.jax_enable_x64
 
