@@ -175,8 +175,10 @@ def assert_every_row_is_true(activation, found, tolerance):
         if q > 0:
             expected, bias, slope = the_line(activation, q, kappa)
             assert abs(weight_var / expected - 1) <= tolerance, where
-            # What rounding of q * chi_perp and Q, of which it is the difference, leaves of the panels.
-            assert abs(bias - bias_var) <= tolerance * (bias_var + 0.01 * q), where
+            # It is the difference of q and a moment, whose values are rounded beside phi(0).
+            origin = abs(float(evaluated(activation)[0](jnp.zeros(()))))
+            rounded = 1e-15 * weight_var * origin * moments(activation, q)[1] ** 0.5
+            assert abs(bias - bias_var) <= tolerance * (bias_var + 0.1 * q) + rounded, where
             assert abs(chi_q - slope) <= 100 * tolerance * max(1, abs(slope)), where
         if status == Status.CONVERGED:
             assert abs(chi_q) < 1, where

@@ -186,6 +186,11 @@ class Snake(Dual):
     def slope_moment(self, q):
         return 1 + Cos().slope_moment(self._wave(q)[1])
 
+    def slope_excess(self, q):
+        k, wave = self._wave(q)
+        bent = Cos().variance(wave) + Cos().mean_shift(wave) ** 2
+        return q * Cos().slope_moment(wave) - bent / k**2  # x adds as much to both sides
+
     def chord(self, q, theta):
         return 1 + Cos().chord(self._wave(q)[1], theta)
 

@@ -156,7 +156,9 @@ def _root(layer, target, low, high, rising, wanted):
         low, high = jnp.where(below, x, low), jnp.where(below, high, x)
         newton = excess / jnp.where(node.bias_slope == 0, jnp.inf, node.bias_slope)
         new = jnp.where((x - newton >= low) & (x - newton <= high), x - newton, (low + high) / 2)
-        return new, low, high, jnp.abs(new - x), jnp.abs(newton), node.weight_var, node.attracts, count + 1
+        # Where Q is straight to rounding nothing attracts, whatever sign is left.
+        attracts = node.attracts & (node.contraction > rounding(jnp.exp(x)))
+        return new, low, high, jnp.abs(new - x), jnp.abs(newton), node.weight_var, attracts, count + 1
 
     def unfinished(state):
         x, _, _, change, *_, count = state
