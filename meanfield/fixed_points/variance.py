@@ -88,7 +88,9 @@ def _refined(x, growth, slope, noise):
     value = f0 + s * (d0 + s * (b + s * a))
     noise_between = jnp.maximum(noise[:-1], noise[1:])
     trusted = _slopes_agree(x, growth, slope, noise)
-    trusted = trusted[:-1] & trusted[1:]
+    # A cubic overshoots where its slopes are steep; a true extremum lies between slopes of two signs.
+    turns = (d0 * d1 < 0) & (jnp.abs(d0) > noise[:-1]) & (jnp.abs(d1) > noise[1:])
+    trusted = trusted[:-1] & trusted[1:] & turns
     s, value = jnp.where(trusted, s, 0.5), jnp.where(trusted, value, (f0 + f1) / 2)
     value = jnp.where(jnp.isnan(value), f0, value)  # beside an infinite node
     between = x[:-1] + s * width, value, noise_between
