@@ -183,8 +183,8 @@ def parameters_of(activation):
 
 def test_derivatives_with_respect_to_every_parameter(x64):
     at = dict(gain=1.3, eps=0.2, w=2.5, skip=0.7, scale=0.9)
-    value = jax.jit(parameters_of("gelu"))
-    slopes = jax.jit(jax.jacfwd(parameters_of("gelu")))(at)
+    value = jax.jit(parameters_of("erf"))
+    slopes = jax.jit(jax.jacfwd(parameters_of("erf")))(at)
     for name in at:
         step = 1e-5 * at[name]
         up, down = (value(at | {name: at[name] + sign * step}) for sign in (1, -1))
