@@ -92,6 +92,7 @@ def _refined(x, growth, slope, noise):
     turns = (d0 * d1 < 0) & (jnp.abs(d0) > noise[:-1]) & (jnp.abs(d1) > noise[1:])
     trusted = trusted[:-1] & trusted[1:] & turns
     s, value = jnp.where(trusted, s, 0.5), jnp.where(trusted, value, (f0 + f1) / 2)
+    noise_between = jnp.where(trusted, noise_between, jnp.inf)  # in the middle nothing is known
     value = jnp.where(jnp.isnan(value), f0, value)  # beside an infinite node
     between = x[:-1] + s * width, value, noise_between
     return tuple(_interleave(*pair) for pair in zip((x, growth, noise), between, strict=True))
