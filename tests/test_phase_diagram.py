@@ -126,13 +126,13 @@ def test_save_and_load_give_back_the_same_bits(diagram, tmp_path):
     path = diagram.save(tmp_path / "grid.npz")
     assert path == tmp_path / "grid.npz"
     again = mf.PhaseDiagram.load(path)
-    for name, value in vars(diagram).items():
-        other = getattr(again, name)
-        if name in ("activation", "special_weight"):
-            assert other == value == {"activation": "leaky_relu(0.1)", "special_weight": ""}[name]
-        else:
-            assert other.dtype == value.dtype and other.shape == value.shape
-            assert other.tobytes() == value.tobytes(), name
+    assert again.activation == diagram.activation == "leaky_relu(0.1)"
+    assert again.special_weight == diagram.special_weight == ""
+    assert again.names == diagram.names
+    for name in (*diagram.names, *FIELDS, "q0", "c0"):
+        value, other = getattr(diagram, name), getattr(again, name)
+        assert other.dtype == value.dtype and other.shape == value.shape
+        assert other.tobytes() == value.tobytes(), name
     assert again.axes == diagram.axes and again.fixed == diagram.fixed
     assert [p.name for p in tmp_path.iterdir()] == ["grid.npz"]
 
