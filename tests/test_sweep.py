@@ -22,6 +22,7 @@ import meanfield as mf
 from meanfield.cli import main
 from meanfield.grids.processes import place_among_processes
 from meanfield.grids.sweeps.grid import Grid, chunk_shape
+from meanfield.priors import PARAMETERS
 
 # 60 chunks of at most 50 points, the last of an axis shorter.
 SMALL = {"weight_var": np.linspace(0.5, 4.0, 60), "anticorrelation": np.linspace(-1, 1, 47), "bias_var": 0.1}
@@ -148,7 +149,7 @@ def test_chunks_are_bounded_and_about_equal(shape, limit):
 def test_a_chunk_of_a_billion_points_takes_the_memory_of_a_chunk():
     axes = {name: np.linspace(0, 1, 1000) for name in ("weight_var", "bias_var", "anticorrelation")}
     fixed = {"q0": 1.0, "c0": 0.0}
-    grid = Grid(lambda: mf.activations.relu, (), axes, fixed, chunk_shape((1000,) * 3, 4096))
+    grid = Grid(lambda: mf.activations.relu, (), PARAMETERS, axes, fixed, chunk_shape((1000,) * 3, 4096))
     tracemalloc.start()
     last = math.prod(grid.chunks) - 1
     ((_, _, columns),) = grid.pieces(last)
