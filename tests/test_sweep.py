@@ -442,7 +442,7 @@ def test_what_a_process_solved_before_changes_no_bit_of_a_chunk():
 import hashlib, sys
 import numpy as np
 import meanfield as mf
-from meanfield.fixed_points.strategies import solve_points
+from meanfield.grids.points import solve_points
 
 def digest(weight_var):
     columns = {"weight_var": weight_var, "bias_var": 0.1 * weight_var**3, "anticorrelation": np.zeros(512)}
