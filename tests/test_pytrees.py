@@ -38,7 +38,9 @@ def test_compiled_functions_tell_apart_classes_with_the_same_fields():
 
 
 def test_static_fields_are_part_of_the_structure_and_paths_name_the_fields():
-    one, other = (meanfield.PhaseDiagram(*[0.0] * n_fields(), activation=a) for a in ("relu", "tanh"))
+    one, other = (
+        meanfield.PhaseDiagram(*[0.0] * n_fields(), names=(), activation=a) for a in ("relu", "tanh")
+    )
     assert jax.tree.structure(one) != jax.tree.structure(other)
     path, _ = jax.tree_util.tree_leaves_with_path(LinearPieces(0.0, 1.0))[1]
     assert jax.tree_util.keystr(path) == ".right"

@@ -9,7 +9,8 @@ import pytest
 
 from meanfield.activations.activation import Activation
 from meanfield.activations.names import as_activation
-from meanfield.dual import dual_of, tables
+from meanfield.dual import dual_of
+from meanfield.dual.tables import build as tables
 from meanfield.dual.tables.cells import panel_of, q_of
 
 PANELS = (48, 50, 52)
