@@ -74,11 +74,11 @@ def test_a_table_is_kept_in_a_directory_under_the_values_of_its_activation(x64, 
         patch.setattr(tables, "line_series", unwanted)
         patch.setattr(tables, "chord_series", unwanted)
         # The same function by another name: its values are what counts.
-        second = table_of(Activation(lambda x: jnp.tanh(x), kinks=()), tmp_path, (50,))
+        second = table_of(as_activation(Activation(lambda x: jnp.tanh(x), kinks=())), tmp_path, (50,))
     np.testing.assert_array_equal(first.chords[50], second.chords[50])
     with pytest.raises(AssertionError, match="although"), monkeypatch.context() as patch:
         patch.setattr(tables, "line_series", unwanted)
-        table_of(Activation(lambda x: 1.001 * jnp.tanh(x), kinks=()), tmp_path, (50,))
+        table_of(as_activation(Activation(lambda x: 1.001 * jnp.tanh(x), kinks=())), tmp_path, (50,))
     file.write_bytes(file.read_bytes()[:1000])
     np.testing.assert_array_equal(
         table_of(as_activation("tanh"), tmp_path, (50,)).chords[50], first.chords[50]
