@@ -80,7 +80,7 @@ def test_a_circular_convolution_treats_signals_as_a_dense_layer_does():
     h, outputs = pre_activations(jax.random.split(jax.random.key(0), 30))
     assert (h.shape, outputs.shape) == ((30, 4, 1, 3, 3, 128), (30, 1, 2))
     h = np.asarray(h, float).reshape(30, 4, 9, 128)
-    np.testing.assert_allclose(h, np.broadcast_to(h[:, :, :1], h.shape), rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(h, np.broadcast_to(h[:, :, :1], h.shape), rtol=1e-5, atol=2e-5)
     h = h[:, :, 0]
     assert_standard_normal(in_units_of_the_theory(prior, h, np.maximum(h, 0)))
 
