@@ -2,17 +2,21 @@
 
 import gc
 import os
+import tempfile
 from pathlib import Path
 
 os.environ["MPLBACKEND"] = "Agg"
-# Compiling is most of what the tests do; the code they compile runs for milliseconds. XLA's older
-# emitters compile twice as fast, and the workers share the cores, so that splitting one compilation
-# over threads gains nothing. What runs apart from pytest (benchmarks) has XLA's own settings.
+# Compiling is most of what the tests do; the code they compile runs for milliseconds. With the least
+# optimisation XLA compiles in a third of the time, and the workers share the cores, so that splitting one
+# compilation over threads gains nothing. What one worker (or a program that a test starts) has compiled
+# serves the others. What runs apart from pytest (benchmarks) has XLA's own settings.
 os.environ.setdefault(
     "XLA_FLAGS",
-    "--xla_backend_optimization_level=1 --xla_cpu_use_fusion_emitters=false"
+    "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
     " --xla_cpu_parallel_codegen_split_count=1",
 )
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(tempfile.gettempdir()) / "meanfield-tests"))
+os.environ.setdefault("JAX_PERSISTENT_COMPILATION_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
 
 import jax
 import pytest

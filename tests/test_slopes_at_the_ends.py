@@ -66,14 +66,20 @@ def expected(phi, c, q, q2):
     a, b = np.array(phi.kinks) / np.sqrt(q), c * np.array(phi.kinks) / np.sqrt(q2)
     z, w = panels([*a, *b, 0.0])
     slope = jax.vmap(jax.grad(phi))
-    bend = jax.vmap(jax.grad(jax.grad(phi)))
+    bend = jnp.vectorize(jax.grad(jax.grad(phi)))
     u1, u2 = np.sqrt(q) * z, c * np.sqrt(q2) * z
     scale = WEIGHT_VAR * np.sqrt(q * q2 / (next_variance(phi, q) * next_variance(phi, q2)))
     first = scale * w @ (np.asarray(slope(u1)) * np.asarray(slope(u2)))
-    second = scale * np.sqrt(q * q2) * w @ (np.asarray(bend(u1)) * np.asarray(bend(u2)))
     kinks = np.array(phi.kinks)
     jumps = np.asarray(slope(kinks + 1e-9)) - np.asarray(slope(kinks - 1e-9)) if kinks.size else np.zeros(0)
     jumps = np.where(np.abs(jumps) < 1e-6, 0, jumps)
+    # phi'' has a delta at every kink: beside the smooth part of the other signal, and beside its deltas.
+    beside = sum(
+        jump * np.exp(-(k**2) / (2 * one)) / np.sqrt(2 * np.pi * one) * bend(c * k * np.sqrt(other / one))
+        for one, other in ((q, q2), (q2, q))
+        for k, jump in zip(kinks, jumps, strict=True)
+    )
+    second = scale * np.sqrt(q * q2) * (w @ (np.asarray(bend(u1)) * np.asarray(bend(u2))) + float(beside))
     together = np.abs(a[:, None] - b) < 1e-12
     meeting = np.sum(np.outer(jumps, jumps) * np.exp(-(a[:, None] ** 2) / 2) * together)
     return first, second if meeting == 0 else np.sign(meeting) * np.inf

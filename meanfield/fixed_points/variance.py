@@ -19,6 +19,7 @@ from meanfield.numerics.pytrees import register_dataclass
 from meanfield.status import Status
 
 _PLAIN_STEPS = 2000
+_SECANT_STEPS = 4  # from where a cubic has the extremum: then its value is exact to rounding
 _CLOSE = 1e-3  # in log q: near enough to a fixed point that the map contracts to
 
 
@@ -70,12 +71,13 @@ def _cautious(error):
     return _CAUTION * jnp.maximum(jnp.maximum(beside[:-2], beside[2:]), beside[1:-1])
 
 
-def _refined(x, growth, slope, noise):
+def _refined(layer, scan):
     """(log q, growth, noise) with one more node in every cell: the growth's extremum, if it has one there.
 
     From the cubic through values and slopes. Two fixed points about to merge lie on
     both sides of such an extremum, usually within one cell.
     """
+    x, (growth, slope, noise) = scan.log_q, scan.growth(layer)
     width = jnp.diff(x)
     f0, f1, d0, d1 = growth[:-1], growth[1:], slope[:-1] * width, slope[1:] * width
     a, b = 2 * (f0 - f1) + d0 + d1, 3 * (f1 - f0) - 2 * d0 - d1
@@ -92,10 +94,36 @@ def _refined(x, growth, slope, noise):
     turns = (d0 * d1 < 0) & (jnp.abs(d0) > noise[:-1]) & (jnp.abs(d1) > noise[1:])
     trusted = trusted[:-1] & trusted[1:] & turns
     s, value = jnp.where(trusted, s, 0.5), jnp.where(trusted, value, (f0 + f1) / 2)
+    between = x[:-1] + s * width
+    # Which side of 0 the one nearest to it lies on is more than the cubic can tell.
+    nearest = jnp.argmin(jnp.where(trusted, jnp.abs(value), jnp.inf))
+    at, exact = _extremum(layer, x[nearest], slope[nearest], between[nearest], x[nearest + 1])
+    known = trusted[nearest]
+    between = between.at[nearest].set(jnp.where(known, at, between[nearest]))
+    value = value.at[nearest].set(jnp.where(known, exact, value[nearest]))
     noise_between = jnp.where(trusted, noise_between, jnp.inf)  # in the middle nothing is known
     value = jnp.where(jnp.isnan(value), f0, value)  # beside an infinite node
-    between = x[:-1] + s * width, value, noise_between
+    between = between, value, noise_between
     return tuple(_interleave(*pair) for pair in zip((x, growth, noise), between, strict=True))
+
+
+def _extremum(layer, low, slope_at_low, start, high):
+    """(log q, growth) where the growth's slope vanishes between low and high, from a good guess."""
+
+    def growth(x):
+        q = jnp.exp(x)
+        return jnp.log1p(layer.variance_map(q) / q - 1)
+
+    def step(_, state):
+        before, slope_before, x, _, _ = state
+        value, slope = jax.jvp(growth, (x,), (jnp.ones_like(x),))
+        rise = slope - slope_before
+        new = x - slope * (x - before) / jnp.where(rise == 0, jnp.inf, rise)
+        return x, slope, jnp.clip(new, low, high), x, value
+
+    state = low, slope_at_low, start, start, jnp.zeros_like(start)
+    *_, at, value = jax.lax.fori_loop(0, _SECANT_STEPS, step, state)
+    return at, value
 
 
 def _slopes_agree(x, growth, slope, noise):
@@ -169,7 +197,7 @@ def _affine_fixed_point(growth, bias, q0):
 def _bracket(layer, scan, q0):
     """(low, high, status, swinging): log q on both sides of the fixed point that q0 is
     attracted by; swinging if the orbit from q0 goes round it instead."""
-    x, growth, noise = _refined(scan.log_q, *scan.growth(layer))
+    x, growth, noise = _refined(layer, scan)
     sign = _signs(growth, noise, layer.limit(False).growth)
     size = x.size
     index = jnp.arange(size, dtype=jnp.int32)
@@ -297,7 +325,7 @@ def variance_fixed_points(layer, most):
     """(q, status), shape (most,): every positive fixed point in ascending order, then NaN."""
     frozen_layer = jax.lax.stop_gradient(layer)
     scan = GrowthScan.of(frozen_layer, layer.dtype())
-    x, growth, noise = _refined(scan.log_q, *scan.growth(frozen_layer))
+    x, growth, noise = _refined(frozen_layer, scan)
     sign = _signs(growth, noise, frozen_layer.limit(False).growth)
     index = jnp.arange(sign.size, dtype=jnp.int32)
     last = jax.lax.cummax(jnp.where(sign != 0, index, -1))[:-1]  # the node before that tells anything

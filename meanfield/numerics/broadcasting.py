@@ -1,8 +1,12 @@
 """Apply a function of scalars to arrays of parameters, in bounded memory."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from meanfield.numerics.compiling import compiled, is_tracing
 
 
 def pointwise(fn, layer, *arrays, static=(), at_once=None, shared=(), stacked=False):
@@ -18,7 +22,19 @@ def pointwise(fn, layer, *arrays, static=(), at_once=None, shared=(), stacked=Fa
     limit = at_once or layer.points_at_once
     if layer.traced:
         return jax.jit(lambda *trees: _pointwise(fn, static, limit, stacked, trees, shared))(*trees)
-    return _compiled(fn, static, limit, stacked, trees, shared)
+    thorough, quick = _compiled()
+    few = _size(trees, stacked) <= _FEW and not is_tracing(trees, shared)
+    return (quick if few else thorough)(fn, static, limit, stacked, trees, shared)
+
+
+_FEW = 32  # points, for which compiling is what takes time
+
+
+def _size(trees, stacked) -> int:
+    """Number of points."""
+    shapes = [np.shape(x) for x in jax.tree.leaves(trees, is_leaf=is_shared) if not is_shared(x)]
+    whole = len(jax.tree.leaves(trees[0], is_leaf=is_shared)) if stacked else 0
+    return max((int(np.prod(shape[:-1] if i < whole else shape)) for i, shape in enumerate(shapes)), default=1)
 
 
 def _pointwise(fn, static, limit, stacked, trees, shared):
@@ -75,4 +91,6 @@ def _in_batches(at_point, flat, size, limit):
     return jax.tree.map(lambda x: x.reshape(batches * limit, *x.shape[2:])[:size], result)
 
 
-_compiled = jax.jit(_pointwise, static_argnums=(0, 1, 2, 3))
+@functools.cache
+def _compiled():
+    return compiled(_pointwise, static_argnums=(0, 1, 2, 3))
