@@ -24,6 +24,7 @@ from jaxtyping import Array, Float
 from meanfield.activations.activation import Activation
 from meanfield.dual.base import Dual, Scalar
 from meanfield.dual.slopes import meeting_of_jumps, with_slope
+from meanfield.numerics.compiling import traced_once
 from meanfield.numerics.pytrees import register_dataclass
 
 Nodes = Float[Array, " n"]
@@ -50,26 +51,35 @@ def graded_nodes(
     (2 k sum(counts),); the weights include the standard normal density.
     """
     landmarks = jnp.clip(landmarks, low, high)
-    if landmarks.size == 2:  # the common case; a sort compiles slowly
-        landmarks = jnp.stack([jnp.min(landmarks), jnp.max(landmarks)])
+    before, after = low, high  # ends of the cells
+    if landmarks.size == 2:  # the common case; sorting and joining compile slowly
+        first, middle = np.array([True, False]), jnp.sum(landmarks) / 2
+        landmarks = jnp.where(first, jnp.min(landmarks), jnp.max(landmarks))
+        before, after = jnp.where(first, low, middle), jnp.where(first, middle, high)
     elif landmarks.size > 2:
         landmarks = jnp.sort(landmarks)
-    middle = (landmarks[1:] + landmarks[:-1]) / 2
-    ends = jnp.array([low]), jnp.array([high])
-    left = landmarks - jnp.concatenate([ends[0].astype(landmarks.dtype), middle])
-    right = jnp.concatenate([middle, ends[1].astype(landmarks.dtype)]) - landmarks
-    length = jnp.concatenate([-left, right])
-    start = jnp.concatenate([landmarks, landmarks])
+        middle = (landmarks[1:] + landmarks[:-1]) / 2
+        before = jnp.pad(middle, (1, 0), constant_values=low)
+        after = jnp.pad(middle, (0, 1), constant_values=high)
+    sides = np.repeat([-1, 1], landmarks.size)[:, None]
+    start = jnp.tile(landmarks, 2)[:, None]
+    size = jnp.where(sides < 0, start - jnp.tile(before, 2)[:, None], jnp.tile(after, 2)[:, None] - start)
     (x, w), (x_far, w_far) = ((jnp.asarray(a, landmarks.dtype) for a in gauss_legendre(n)) for n in counts)
-    size = jnp.abs(length)[:, None]
     near = jnp.minimum(size, 1.0)
     reach = jnp.arcsinh(near / scale)
     growth = jnp.exp(reach * x)
     offset = jnp.concatenate([scale * (growth - 1 / growth) / 2, near + (size - near) * x_far], axis=1)
     weight = jnp.concatenate([reach * w * scale * (growth + 1 / growth) / 2, (size - near) * w_far], axis=1)
-    t = start[:, None] + jnp.where(length < 0, -1, 1)[:, None] * offset
+    t = start + sides * offset
     weight = weight * jnp.exp(-(t**2) / 2) / math.sqrt(2 * math.pi)
     return t.ravel(), weight.ravel()
+
+
+@functools.cache
+def _unit_rule(counts: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Nodes and weights on (0, 1) within one standard deviation and then beyond; which are within."""
+    x, w = (np.concatenate(pair) for pair in zip(*map(gauss_legendre, counts), strict=True))
+    return x, w, np.arange(sum(counts)) < counts[0]
 
 
 def _counts(dtype, factor: float) -> tuple[int, int]:
@@ -127,8 +137,16 @@ class QuadratureDual(Dual):
         landmarks = landmarks or self.activation.landmarks
         return nodes_at(q, landmarks, self.activation.scale, self.refinement * more)
 
-    def _moments(self, q: Scalar, more: float = 1) -> tuple[Scalar, Scalar]:
+    @property
+    def traced(self):
+        return self.activation.traced
+
+    @traced_once
+    def _moments(self, q: Scalar) -> tuple[Scalar, Scalar]:
         """Mean and variance together, the mean from phi(0) on: nothing cancels when q is small."""
+        return self._moments_by(q, 1)
+
+    def _moments_by(self, q, more: float):
         u, w = self._rule(q, more)
         value = self.activation(u) - self.activation(jnp.zeros_like(q))
         shift = jnp.sum(w * value)
@@ -143,17 +161,20 @@ class QuadratureDual(Dual):
     def variance(self, q):
         return self._moments(q)[1]
 
+    @traced_once
     def slope_moment(self, q):
         u, w = self._rule(q)
         _, slope = jax.jvp(self.activation, (u,), (jnp.ones_like(u),))
         smooth = jnp.sum(w * slope**2)
         return jnp.where(self.activation.has_jump(), jnp.inf, smooth)
 
+    @traced_once
     def slope_excess(self, q):
         u, w = self._rule(q, landmarks=sorted({*self.activation.landmarks, 0.0}))
         value, slope = jax.jvp(self.activation, (u,), (jnp.ones_like(u),))
         return fitted_slope_excess(q, u, w, value - self.activation(jnp.zeros_like(q)), slope)
 
+    @traced_once
     def reflected_covariance(self, q):
         # The kinks of phi(-u) are landmarks too.
         kinks = self.activation.landmarks
@@ -161,13 +182,15 @@ class QuadratureDual(Dual):
         mean = self.mean(q)
         return jnp.sum(w * (self.activation(u) - mean) * (self.activation(-u) - mean))
 
+    @traced_once
     def error(self, q):
         variance = self.variance(q)
-        finer = self._moments(q, 1.4)[1]
+        finer = self._moments_by(q, 1.4)[1]
         return jnp.abs(finer - variance) / jnp.maximum(jnp.abs(finer), jnp.finfo(q.dtype).tiny)
 
     # --- two variables --------------------------------------------------------
 
+    @traced_once
     def chord(self, q, theta):
         # u_{1,2} = sqrt(q) (a t +- b o), even in o once summed over t.
         a, b = jnp.cos(theta / 2), jnp.sin(theta / 2)
@@ -185,7 +208,7 @@ class QuadratureDual(Dual):
 
         def inner(o):
             lines = jnp.asarray(kinks, root.dtype) / root
-            landmarks = jnp.concatenate([lines - b * o, lines + b * o]) / a
+            landmarks = (lines + np.array([[-1], [1]]) * b * o).ravel() / a
             t, w = graded_nodes(landmarks, jnp.minimum(1.0, scale / a), -tail, tail, counts)
             difference = self.activation(root * (a * t + b * o)) - self.activation(root * (a * t - b * o))
             return jnp.sum(w * difference**2)

@@ -1,5 +1,7 @@
 """One fixed point of both maps, whatever the layer: the correlation and the stability at a variance."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 
@@ -21,11 +23,18 @@ def solve(layer, q0, c0) -> FixedPoint:
 def at_variance(layer, q, status, c0) -> FixedPoint:
     """c* and the stability of both maps at a variance that status describes."""
     finite = ~((status == Status.VANISHING) | (status == Status.UNBOUNDED))
-    here, there = _at_finite(layer, jnp.where(finite, q, 1.0), status, c0), at_limit(layer, status, c0)
-    return jax.tree.map(lambda a, b: jnp.where(finite, a, b), here, there)
+    here, there = _at_finite(layer, jnp.where(finite, q, 1.0), status), _at_limit(layer, status)
+    point = jax.tree.map(lambda a, b: jnp.where(finite, a, b), here, there)
+    return _reached_from(c0, layer, point, finite)
 
 
-def _at_finite(layer, q, status, c0) -> FixedPoint:
+def at_limit(layer, status, c0) -> FixedPoint:
+    """c* and the stability of both maps where status is UNBOUNDED or VANISHING, from the limit map."""
+    return _reached_from(c0, layer, _at_limit(layer, status), jnp.zeros(jnp.shape(status), bool))
+
+
+def _at_finite(layer, q, status) -> FixedPoint:
+    """Where nearly all correlations lead."""
     image, chi_q = jax.jvp(layer.variance_map, (q,), (jnp.ones_like(q),))
     chi_perp = layer.tangent(q)
     # At a fixed point image = q; where every q is one, this still gives C(1) = 1.
@@ -34,16 +43,14 @@ def _at_finite(layer, q, status, c0) -> FixedPoint:
     theta = layer.fixed_angle(q, scale, chi_1)
     chaotic = theta > 0
     slope = layer.slope(q, jnp.where(chaotic, theta, 1.0)) * scale
-    chi_c = jnp.where(chaotic, slope, chi_1)
-    one_minus_c = 2 * jnp.sin(theta / 2) ** 2
-    one_minus_c, chi_c = _from_the_ends(layer, q, True, c0, one_minus_c, chi_c, chi_1)
-    c, one_minus_c, chi_c = _unless_identity(layer, c0, 1 - one_minus_c, one_minus_c, chi_c, chi_1)
     status = _checked(layer, q, theta, scale, (chi_1, slope), status)
-    return FixedPoint(q, c, one_minus_c, chi_q, chi_c, chi_1, chi_perp, status, phase_of(chi_1))
+    one_minus_c = 2 * jnp.sin(theta / 2) ** 2
+    chi_c = jnp.where(chaotic, slope, chi_1)
+    return _point(q, one_minus_c, chi_q, chi_c, chi_1, chi_perp, status)
 
 
-def at_limit(layer, status, c0) -> FixedPoint:
-    """c* and the stability of both maps where status is UNBOUNDED or VANISHING, from the limit map."""
+def _at_limit(layer, status) -> FixedPoint:
+    """The same at vanishing or unbounded variance; one_minus_c is NaN where it is undetermined."""
     at_zero = status == Status.VANISHING
     limit = layer.limit(at_zero)
     value = jnp.where(at_zero, 0.0, jnp.full_like(limit.growth, jnp.inf))
@@ -51,35 +58,37 @@ def at_limit(layer, status, c0) -> FixedPoint:
     chi_q, chi_perp = (
         jnp.where(jnp.isnan(x) & limit.known, value, x) for x in (limit.growth, limit.chi_perp)
     )
-    one_minus_c = 2 * jnp.sin(limit.theta / 2) ** 2
-    one = jnp.ones_like(value)
-    one_minus_c, chi_c = _from_the_ends(layer, one, False, c0, one_minus_c, limit.chi_c, limit.chi_1)
-    undetermined = ~limit.known | limit.frozen
-    one_minus_c = jnp.where(undetermined, jnp.nan, one_minus_c)
-    c, one_minus_c, chi_c = _unless_identity(layer, c0, 1 - one_minus_c, one_minus_c, chi_c, limit.chi_1)
-    status = jnp.asarray(status, jnp.int32)
+    one_minus_c = jnp.where(~limit.known | limit.frozen, jnp.nan, 2 * jnp.sin(limit.theta / 2) ** 2)
+    return _point(value, one_minus_c, chi_q, limit.chi_c, limit.chi_1, chi_perp, jnp.asarray(status, jnp.int32))
+
+
+def _point(q, one_minus_c, chi_q, chi_c, chi_1, chi_perp, status) -> FixedPoint:
     return FixedPoint(
-        value, c, one_minus_c, chi_q, chi_c, limit.chi_1, chi_perp, status, phase_of(limit.chi_1)
+        q, 1 - one_minus_c, one_minus_c, chi_q, chi_c, chi_1, chi_perp, status, phase_of(chi_1)
     )
 
 
-def _unless_identity(layer, c0, c, one_minus_c, chi_c, chi_1):
-    """Where every correlation is a fixed point, it stays what it was."""
-    identity = layer.is_identity()
-    pick = lambda exact, x: jnp.where(identity, exact, x)  # noqa: E731
-    return pick(c0, c), pick(1 - c0, one_minus_c), pick(chi_1, chi_c)
-
-
-def _from_the_ends(layer, q, finite, c0, one_minus_c, chi_c, chi_1):
-    """c0 = 1 stays there; c0 = -1 too for odd maps, and jumps to 1 for even ones."""
+def _reached_from(c0, layer, point, finite) -> FixedPoint:
+    """c0 = 1 stays there; c0 = -1 too for odd maps, and jumps to 1 for even ones; all c0 where C(c) = c."""
+    q = jnp.where(finite, point.q, 1.0)
     # One start for many points is the rule: then this costs nothing.
     opposite = jax.lax.cond(jnp.any(c0 == -1), lambda: layer.opposite_gap(q), lambda: jnp.ones_like(q))
     eps = jnp.finfo(q.dtype).eps
     odd = finite & (c0 == -1) & (opposite >= 2 - 64 * eps)
     even = (c0 == -1) & (opposite <= 64 * eps)
     at_one = (c0 == 1) | even
-    one_minus_c = jnp.where(at_one, 0.0, jnp.where(odd, 2.0, one_minus_c))
-    return one_minus_c, jnp.where(at_one | odd, chi_1, chi_c)
+    undetermined = ~finite & jnp.isnan(point.one_minus_c)
+    one_minus_c = jnp.where(at_one, 0.0, jnp.where(odd, 2.0, point.one_minus_c))
+    one_minus_c = jnp.where(undetermined, jnp.nan, one_minus_c)
+    chi_c = jnp.where(at_one | odd, point.chi_1, point.chi_c)
+    identity = layer.is_identity()
+    pick = lambda exact, x: jnp.where(identity, exact, x)  # noqa: E731
+    return dataclasses.replace(
+        point,
+        c=pick(c0, 1 - one_minus_c),
+        one_minus_c=pick(1 - c0, one_minus_c),
+        chi_c=pick(point.chi_1, chi_c),
+    )
 
 
 def _checked(layer, q, theta, scale, slopes, status):

@@ -237,21 +237,24 @@ def _bracket(layer, scan, q0):
         return low, high, upward, none, monotone
 
     def step(state):
-        _, new, _, count = state
+        # Everything is compiled once: the first round only finds where the orbit heads from its start.
+        new, count = state[1], state[-1]
+        new = jnp.where(count < 2, jnp.clip(new, x[0], x[-1]), new)
         image = log_map(new)
-        return new, image, target(new, image)[-1], count + 1
+        return new, image, target(new, image), count + 1
 
     def roaming(state):
-        y, image, monotone, count = state
-        return ~monotone & (jnp.abs(image - y) > _CLOSE) & (count < _PLAIN_STEPS) & jnp.isfinite(image)
+        y, image, (*_, monotone), count = state
+        settled = monotone | (jnp.abs(image - y) <= _CLOSE) | ~jnp.isfinite(image)
+        return (count == 0) | (from_zero & (count == 1)) | (~settled & (count <= _PLAIN_STEPS))
 
-    first = jnp.log(jnp.where(q0 > 0, q0, 1.0))
-    first = jnp.where(q0 > 0, first, log_map(x[0]))  # from zero: what the first layer makes of it
-    first = jnp.clip(first, x[0], x[-1])
-    image = log_map(first)
-    state = (first, image, target(first, image)[-1], 0)
-    y, image, monotone, _ = jax.lax.while_loop(roaming, step, state)
-    low, high, upward, none, _ = target(y, image)
+    # From zero the orbit starts with what the first layer makes of it.
+    from_zero = q0 <= 0
+    first = jnp.where(from_zero, x[0], jnp.log(jnp.where(from_zero, 1.0, q0)))
+    unknown = first, first, jnp.zeros_like(from_zero), jnp.zeros_like(from_zero), jnp.zeros_like(from_zero)
+    y, image, (low, high, upward, none, monotone), _ = jax.lax.while_loop(
+        roaming, step, (first, first, unknown, 0)
+    )
 
     # An orbit that closes in while Q falls there encloses its fixed point; one that
     # never does swings about the next fixed point in its direction.
@@ -279,7 +282,8 @@ def _refine(layer, low, high, found):
         # Relative to q: the logarithm of the ratio would lose digits at small growth.
         return jnp.where(found, layer.variance_map(q) / q - 1, -x)
 
-    falling = gap(low) >= gap(high)
+    at_low, at_high = jax.vmap(gap)(jnp.stack([low, high]))
+    falling = at_low >= at_high
 
     def step(state):
         x, a, b, _, count = state

@@ -67,7 +67,8 @@ class Dense(Layer):
         return self._covariance(q1, q2, self.dual.covariance(q1, q2, c))
 
     def _covariance(self, q1, q2, covariance):
-        first, second = ((self.dual.mean(q), self.dual.variance(q)) for q in (q1, q2))
+        first = self.dual.mean(q1), self.dual.variance(q1)
+        second = first if q2 is q1 else (self.dual.mean(q2), self.dual.variance(q2))
         for part in self.between:
             first, second, covariance = part.on_pair(first, second, covariance)
         return self.prior.propagate_moments(covariance, first[0] * second[0])

@@ -19,6 +19,20 @@ def compiled(fn, static_argnums):
     return thorough, jax.jit(fn, static_argnums=static_argnums, compiler_options=options) if options else thorough
 
 
+def traced_once(method):
+    """A method that JAX traces once for arguments of one kind, however often a program has it.
+
+    Where it closes over a traced value (``self.traced``), every time: that value belongs to one trace.
+    """
+    once = jax.jit(method)
+
+    @functools.wraps(method)
+    def call(self, *args):
+        return method(self, *args) if self.traced else once(self, *args)
+
+    return call
+
+
 def is_tracing(*trees) -> bool:
     """Whether what is computed now, or from these, becomes part of another program."""
     now = jnp.zeros(())
