@@ -105,6 +105,8 @@ FIXED: dict[str, Activation] = {
     )
 }
 NAMES = sorted({*FIXED, *FAMILIES})
+NAMED = FIXED | {name: family() for name, family in FAMILIES.items() if family is not polynomial}
+"""What the names stand for without parameters."""
 
 _KNOWN_FUNCTIONS: dict[Any, Activation] = {a.fn: a for a in FIXED.values()} | {
     jax.nn.elu: elu(),

@@ -5,7 +5,7 @@ import numpy as np
 
 from meanfield.asymmetric.density.fixed_point import deterministic_points, settled_fixed_point
 from meanfield.asymmetric.prior import AsymmetricPrior
-from meanfield.fixed_points.strategies import PointSolver, fields_of, store
+from meanfield.fixed_points.strategies import FIELDS, PointSolver, on_host, store
 from meanfield.priors import PARAMETERS
 
 
@@ -24,12 +24,12 @@ class AsymmetricSolver(PointSolver):
         solved, several = jax.device_get(
             deterministic_points(self._activation, self._prior(columns), *self._start)
         )
-        values = fields_of(solved)
+        values = on_host({name: getattr(solved, name) for name in FIELDS})
         (unsure,) = np.nonzero(several)
         if unsure.size:
             q0, c0 = self._start
             some = settled_fixed_point(
                 self._activation, self._prior([c[unsure] for c in columns]), q0=q0, c0=c0
             )
-            store(values, unsure, fields_of(some), len(unsure))
+            store(values, unsure, on_host({name: getattr(some, name) for name in FIELDS}), len(unsure))
         return values

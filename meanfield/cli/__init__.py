@@ -24,6 +24,7 @@ from meanfield.cli import sweep as sweep
 # isort: off (importing registers the commands, and help lists them in this order)
 from meanfield.cli import theory as theory
 from meanfield.cli.app import INTERRUPTED, app
+from meanfield.cli.compiled import keep_what_is_compiled
 
 # isort: on
 
@@ -65,6 +66,7 @@ def program() -> None:
     An interrupt may leave a computation running in another thread, whose end Python's
     own way out would not await.
     """
+    keep_what_is_compiled()
     code = main()
     if code == INTERRUPTED:
         sys.stdout.flush()

@@ -4,33 +4,50 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from meanfield.fixed_points.result import FixedPoint, masked, phase_of
 from meanfield.fixed_points.variance import variance_fixed_point
 from meanfield.status import Status
+from meanfield.support import validation
 
 
-def solve(layer, q0, c0) -> FixedPoint:
-    """One point, whatever the layer. Arguments are scalars."""
-    valid = layer.is_valid() & jnp.isfinite(q0) & (q0 >= 0) & (jnp.abs(c0) <= 1)
-    layer = layer.guarded(valid)
-    q0, c0 = jnp.where(valid, q0, 1.0), jnp.where(valid, c0, 0.0)
-    q, status = variance_fixed_point(layer, q0)
-    result = at_variance(layer, q, status, c0)
-    return masked(result, valid)
+def may_be_opposite(c0) -> bool:
+    """Whether signals may start at c0 = -1, for which a program needs a part of its own."""
+    return validation.is_traced(c0) or bool(np.any(np.asarray(c0) == -1))
 
 
-def at_variance(layer, q, status, c0) -> FixedPoint:
+def solve(layer, q0, c0, opposite=True) -> FixedPoint:
+    """One point, whatever the layer. Scalars. opposite: ``may_be_opposite``."""
+    q, status = variance_reached(layer, q0)
+    valid = jnp.isfinite(q0) & (q0 >= 0)
+    return masked(correlation_reached(layer, q, status, c0, opposite), valid)
+
+
+def variance_reached(layer, q0):
+    """(q*, status) for any arguments, invalid ones too. Scalars."""
+    layer = layer.guarded(layer.is_valid())
+    return variance_fixed_point(layer, jnp.where(jnp.isfinite(q0) & (q0 >= 0), q0, 1.0))
+
+
+def correlation_reached(layer, q, status, c0, opposite=True) -> FixedPoint:
+    """The fixed point at a variance that is known; NaN and INVALID where arguments are. Scalars."""
+    valid = layer.is_valid() & (jnp.abs(c0) <= 1)
+    layer, c0 = layer.guarded(valid), jnp.where(valid, c0, 0.0)
+    return masked(at_variance(layer, q, status, c0, opposite), valid)
+
+
+def at_variance(layer, q, status, c0, opposite=True) -> FixedPoint:
     """c* and the stability of both maps at a variance that status describes."""
     finite = ~((status == Status.VANISHING) | (status == Status.UNBOUNDED))
     here, there = _at_finite(layer, jnp.where(finite, q, 1.0), status), _at_limit(layer, status)
     point = jax.tree.map(lambda a, b: jnp.where(finite, a, b), here, there)
-    return _reached_from(c0, layer, point, finite)
+    return _reached_from(c0, opposite, layer, point, finite)
 
 
-def at_limit(layer, status, c0) -> FixedPoint:
+def at_limit(layer, status, c0, opposite=True) -> FixedPoint:
     """c* and the stability of both maps where status is UNBOUNDED or VANISHING, from the limit map."""
-    return _reached_from(c0, layer, _at_limit(layer, status), jnp.zeros(jnp.shape(status), bool))
+    return _reached_from(c0, opposite, layer, _at_limit(layer, status), jnp.zeros(jnp.shape(status), bool))
 
 
 def _at_finite(layer, q, status) -> FixedPoint:
@@ -68,19 +85,18 @@ def _point(q, one_minus_c, chi_q, chi_c, chi_1, chi_perp, status) -> FixedPoint:
     )
 
 
-def _reached_from(c0, layer, point, finite) -> FixedPoint:
+def _reached_from(c0, opposite, layer, point, finite) -> FixedPoint:
     """c0 = 1 stays there; c0 = -1 too for odd maps, and jumps to 1 for even ones; all c0 where C(c) = c."""
-    q = jnp.where(finite, point.q, 1.0)
-    # One start for many points is the rule: then this costs nothing.
-    opposite = jax.lax.cond(jnp.any(c0 == -1), lambda: layer.opposite_gap(q), lambda: jnp.ones_like(q))
-    eps = jnp.finfo(q.dtype).eps
-    odd = finite & (c0 == -1) & (opposite >= 2 - 64 * eps)
-    even = (c0 == -1) & (opposite <= 64 * eps)
-    at_one = (c0 == 1) | even
+    at_one, at_minus_one = c0 == 1, jnp.zeros_like(c0 == 1)
+    if opposite:
+        gap = layer.opposite_gap(jnp.where(finite, point.q, 1.0))
+        eps = jnp.finfo(gap.dtype).eps
+        at_minus_one = finite & (c0 == -1) & (gap >= 2 - 64 * eps)
+        at_one |= (c0 == -1) & (gap <= 64 * eps)
     undetermined = ~finite & jnp.isnan(point.one_minus_c)
-    one_minus_c = jnp.where(at_one, 0.0, jnp.where(odd, 2.0, point.one_minus_c))
+    one_minus_c = jnp.where(at_one, 0.0, jnp.where(at_minus_one, 2.0, point.one_minus_c))
     one_minus_c = jnp.where(undetermined, jnp.nan, one_minus_c)
-    chi_c = jnp.where(at_one | odd, point.chi_1, point.chi_c)
+    chi_c = jnp.where(at_one | at_minus_one, point.chi_1, point.chi_c)
     identity = layer.is_identity()
     pick = lambda exact, x: jnp.where(identity, exact, x)  # noqa: E731
     return dataclasses.replace(

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from meanfield.fixed_points.correlation import at_variance, solve
+from meanfield.fixed_points.correlation import at_variance, may_be_opposite, solve
 from meanfield.fixed_points.regular import fixed_point_by_table
 from meanfield.fixed_points.result import FixedPoint, masked
 from meanfield.fixed_points.variance import variance_fixed_points
@@ -35,7 +35,7 @@ def fixed_point(activation, prior=None, *, q0=1.0, c0=0.0) -> FixedPoint:
     c0 = validation.real("c0", c0, low=-1.0, high=1.0)
     if layer.is_tabulated:
         return fixed_point_by_table(layer, q0, c0)
-    return pointwise(solve, layer, q0, c0)
+    return pointwise(solve, layer, q0, c0, static=(may_be_opposite(c0),))
 
 
 def fixed_points(activation, prior=None, *, most: int = 8) -> FixedPoint:
@@ -53,5 +53,5 @@ def _all_fixed_points(layer, most) -> FixedPoint:
     valid = layer.is_valid()
     layer = layer.guarded(valid)
     q, status, found = variance_fixed_points(layer, most)
-    result = jax.vmap(lambda q, s: at_variance(layer, q, s, jnp.zeros_like(q)))(q, status)
+    result = jax.vmap(lambda q, s: at_variance(layer, q, s, jnp.zeros_like(q), opposite=False))(q, status)
     return masked(result, valid & found)

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from meanfield.dual.tables.cells import slope_of_place
-from meanfield.fixed_points.correlation import at_limit, solve
+from meanfield.fixed_points.correlation import at_limit, may_be_opposite, solve
 from meanfield.fixed_points.result import FixedPoint, masked, phase_of
 from meanfield.fixed_points.variance import GrowthScan
 from meanfield.numerics.broadcasting import pointwise
@@ -29,12 +29,13 @@ _AT_ONCE = 1 << 14
 
 def fixed_point_by_table(layer, q0, c0) -> FixedPoint:
     """The fixed points of a tabulated layer; those not regular by the sources of its tables."""
-    point, sure = pointwise(_by_table, layer, q0, c0, at_once=_AT_ONCE)
+    opposite = may_be_opposite(c0)
+    point, sure = pointwise(_by_table, layer, q0, c0, static=(opposite,), at_once=_AT_ONCE)
     if validation.is_traced(sure):
         return _marked(point, sure)
     if bool(jnp.all(sure)):
         return point
-    exact = pointwise(solve, *_where_not(sure, layer.exact(), q0, c0))
+    exact = pointwise(solve, *_where_not(sure, layer.exact(), q0, c0), static=(opposite,))
     index = np.flatnonzero(~np.ravel(sure))
     place = lambda a, b: a.ravel().at[index].set(b).reshape(a.shape)  # noqa: E731
     return jax.tree.map(place, point, exact)
@@ -55,14 +56,14 @@ def _marked(point, sure) -> FixedPoint:
     return dataclasses.replace(blank, status=jnp.where(open_point, Status.INACCURATE, blank.status))
 
 
-def _by_table(layer, q0, c0) -> tuple[FixedPoint, jax.Array]:
+def _by_table(layer, q0, c0, opposite) -> tuple[FixedPoint, jax.Array]:
     valid = layer.is_valid() & jnp.isfinite(q0) & (q0 >= 0) & (jnp.abs(c0) <= 1)
     layer = layer.guarded(valid)
     q0, c0 = jnp.where(valid, q0, 1.0), jnp.where(valid, c0, 0.0)
     q, status, sure = regular_variance(layer, q0)
     finite = status == Status.CONVERGED
     here, solved = regular_point(layer, q, c0)
-    point = jax.tree.map(lambda a, b: jnp.where(finite, a, b), here, at_limit(layer, status, c0))
+    point = jax.tree.map(lambda a, b: jnp.where(finite, a, b), here, at_limit(layer, status, c0, opposite))
     return masked(point, valid), sure & (solved | ~finite) | ~valid
 
 

@@ -4,6 +4,7 @@ A chunk's result depends on its own values and shape alone, so that it does not 
 """
 
 import dataclasses
+import functools
 import threading
 from abc import ABC, abstractmethod
 from collections import deque
@@ -17,7 +18,13 @@ import numpy as np
 from jax.sharding import Mesh
 
 from meanfield.dual import panel_of, tables_of
-from meanfield.fixed_points.correlation import at_limit, solve
+from meanfield.fixed_points.correlation import (
+    at_limit,
+    correlation_reached,
+    may_be_opposite,
+    solve,
+    variance_reached,
+)
 from meanfield.fixed_points.regular import regular_point, regular_variance
 from meanfield.fixed_points.result import FixedPoint
 from meanfield.layers import Layer
@@ -29,6 +36,7 @@ from meanfield.support import validation
 FIELDS = tuple(f.name for f in dataclasses.fields(FixedPoint))
 INTEGERS = ("status", "phase")
 _FEWEST_FOR_TABLE = 400  # building a table costs about as much as a few hundred points by quadrature
+_QUICK = 1 << 17  # points up to which compiling takes longer than solving: then it is done in haste
 _FEW = (256, 2048)  # shapes in which points that need a solver of their own are gathered
 
 Columns = list[np.ndarray]
@@ -91,7 +99,7 @@ def point_solver(family: Family, q0: float, c0: float, size: int, first: Columns
     """The solver for ``size`` layers of a family; ``first`` is one of them."""
     example = family.layers(first)
     if size >= _FEWEST_FOR_TABLE and is_worth_a_table(example):
-        return TabulatedSolver(family, example, q0, c0)
+        return TabulatedSolver(family, example, q0, c0, size)
     return DirectSolver(family, example, q0, c0)
 
 
@@ -111,8 +119,8 @@ def _padded(values: np.ndarray, size: int) -> np.ndarray:
 
 def store(result: Values, where, solved: Values, count: int) -> None:
     """Put the fields of ``count`` points in their place, without what pads them."""
-    for name in FIELDS:
-        result[name][where] = solved[name][:count]
+    for name, values in solved.items():
+        result[name][where] = values[:count]
 
 
 class PointSolver(ABC):
@@ -131,46 +139,52 @@ class DirectSolver(PointSolver):
 
     def __init__(self, family: Family, example: Layer, q0: float, c0: float):
         self.most = example.points_at_once or 1 << 17
-        self._family, self._start = family, (q0, c0)
+        self._family, self._start, self._opposite = family, (q0, c0), may_be_opposite(c0)
 
     def solve(self, columns, device=None):
         return self.solve_layers(self._family.layers(columns), device)
 
     def solve_layers(self, layer: Layer, device=None) -> Values:
-        return fields_of(_run(device, solve, layer, *self._start))
+        return on_host(_run(device, _solve, layer, *self._start, opposite=self._opposite))
 
 
 class TabulatedSolver(PointSolver):
     """By tables: regular points in bulk, unbounded and vanishing ones by their limit, others one by one."""
 
-    def __init__(self, family: Family, example: Layer, q0: float, c0: float):
+    def __init__(self, family: Family, example: Layer, q0: float, c0: float, size: int):
         self.most = 1 << 14 if jax.default_backend() == "cpu" else 1 << 20
-        self._family, self._start = family, (q0, c0)
+        self._family, self._start, self._opposite = family, (q0, c0), may_be_opposite(c0)
         self._exact = DirectSolver(family, example, q0, c0)
+        self._run = functools.partial(_run, few=_WHOLE_CHUNK if size <= _QUICK else 0)
         self._tables = [tables_of(dual, activation) for activation, dual in example.moments()]
         self._lock = threading.Lock()
         self._lines = _OnDevices([table.lines_alone() for table in self._tables])
         self._ready: _OnDevices | None = None
 
     def solve(self, columns, device=None):
-        q0, c0 = self._start
+        (q0, c0), run = self._start, functools.partial(self._run, device)
         plain = self._family.layers(columns)
         lines = plain.with_moments(self._lines.on(device))
-        q, status, sure, panels = jax.device_get(_run(device, _regular_variance, lines, q0))
+        found = on_host(run(_regular_variance, lines, q0))
+        sure = found.pop("sure")
+        _fill(found, ~sure, functools.partial(run, _variance), lines, q0)
+        q, status = found.pop("q"), found.pop("status")
         finite = status == Status.CONVERGED
-        layer = plain.with_moments(self._with_panels([p[finite] for p in panels]).on(device))
+        layer = plain.with_moments(self._with_panels([found[f"panel {i}"][finite] for i in range(len(found))]).on(device))
+        values, solved = _blank(q.size), np.zeros(q.shape, bool)
         if layer.has_section:
-            point, solved = _run(device, regular_point, layer, q, c0)
-            values, sure = fields_of(point), sure & np.where(finite, solved, True)
-        else:
-            values, sure = _blank(q.size), np.zeros(q.shape, bool)
-        _fill(values, sure & ~finite, lambda some, s: _run(device, at_limit, some, s, c0), layer, status)
-        others = ~sure
-        _fill(values, others, lambda some: _run(device, solve, some, q0, c0), layer)
+            values = on_host(run(_regular_point, layer, q, c0))
+            solved = values.pop("sure")
+        limits = (status == Status.UNBOUNDED) | (status == Status.VANISHING)
+        others = ~np.where(finite, solved, limits)
+        for where, job, shapes in ((limits, _limit, _FEW[-1:]), (others, _correlation, _FEW)):
+            job = functools.partial(run, job, opposite=self._opposite)
+            _fill(values, where, job, layer, q, status, c0, shapes=shapes)
         poor = values["status"] == Status.INACCURATE
         if poor.any():  # of the table, or of the source as well, which then need not be asked
-            poor &= np.asarray(_run(device, _is_resolved, plain, np.where(finite, q, 1.0)))
-        _fill(values, poor, lambda some: _run(device, solve, some, q0, c0), plain, shapes=(self._exact.most,))
+            poor &= np.asarray(run(_is_resolved, plain, np.where(finite, q, 1.0)))
+        exact = functools.partial(self._exact.solve_layers, device=device)
+        _fill(values, poor, exact, plain, shapes=(self._exact.most,))
         return values
 
     def _with_panels(self, panels) -> "_OnDevices":
@@ -180,11 +194,6 @@ class TabulatedSolver(PointSolver):
             if any(built) or self._ready is None:
                 self._ready = _OnDevices([table.dual() for table in self._tables])
             return self._ready
-
-
-def fields_of(point: FixedPoint) -> Values:
-    """On the host, writable."""
-    return {name: np.array(getattr(point, name)) for name in FIELDS}
 
 
 class _OnDevices:
@@ -199,17 +208,51 @@ class _OnDevices:
         return iter(self._copies[device])
 
 
-# --- the jobs ------------------------------------------------------------------------
+# --- the jobs: functions of a layer and numbers, to dictionaries ------------------------
 
 
-def _run(device, fn: Callable, layer: Layer, *arrays):
-    """``fn`` of every layer of a chunk, on a device or the default one."""
+def _run(device, job: Callable, layer: Layer, *arrays, few=32, **static) -> dict:
+    """A job for every layer of a chunk, on a device or the default one."""
     if device is not None:
         layer, arrays = jax.device_put((layer, arrays), device)
-    return pointwise(fn, layer, *arrays, at_once=_WHOLE_CHUNK if layer.is_tabulated else None)
+    whole = _WHOLE_CHUNK if layer.is_tabulated else None
+    return pointwise(job, layer, *arrays, static=tuple(static.values()), at_once=whole, few=few)
 
 
 _WHOLE_CHUNK = 1 << 30
+
+
+def _regular_variance(layer, q0):
+    q, status, sure = regular_variance(layer, q0)
+    return {"sure": sure} | _met(layer, q, status)
+
+
+def _variance(layer, q0):
+    q, status = variance_reached(layer, q0)
+    return _met(layer, q, jnp.where(layer.is_valid(), status, Status.INVALID))
+
+
+def _met(layer, q, status):
+    """What is known of the variance, and in which panels of the tables it lies."""
+    panels = {f"panel {i}": panel_of(x) for i, x in enumerate(layer.variances_met(q))}
+    return {"q": q, "status": status.astype(jnp.int8)} | panels
+
+
+def _regular_point(layer, q, c0):
+    point, sure = regular_point(layer, q, c0)
+    return {"sure": sure} | vars(point)
+
+
+def _limit(layer, q, status, c0, opposite):
+    return vars(at_limit(layer, status, c0, opposite))
+
+
+def _correlation(layer, q, status, c0, opposite):
+    return vars(correlation_reached(layer, q, status, c0, opposite))
+
+
+def _solve(layer, q0, c0, opposite):
+    return vars(solve(layer, q0, c0, opposite))
 
 
 def _is_resolved(layer, q):
@@ -217,23 +260,26 @@ def _is_resolved(layer, q):
     return layer.error(q) <= jnp.finfo(q.dtype).eps ** 0.65
 
 
+# --- arrays on the host ------------------------------------------------------------------
+
+
+def on_host(values: dict) -> Values:
+    """Writable."""
+    return {name: np.array(x) for name, x in jax.device_get(values).items()}
+
+
 def _blank(size: int) -> Values:
     return {name: np.empty(size, np.int32 if name in INTEGERS else float) for name in FIELDS}
 
 
-def _regular_variance(layer, q0):
-    q, status, sure = regular_variance(layer, q0)
-    return q, status.astype(jnp.int8), sure, [panel_of(x) for x in layer.variances_met(q)]
-
-
 def _fill(values: Values, where, job: Callable, layer: Layer, *columns, shapes=_FEW) -> None:
-    """Solve some points of a chunk in batches of few distinct shapes."""
+    """Do a job for some points of a chunk, in batches of few distinct shapes."""
     (index,) = np.nonzero(where)
     while index.size:
         shape = next((n for n in shapes if n >= index.size), shapes[-1])
         some, index = index[:shape], index[shape:]
         place = np.pad(some, (0, shape - some.size), mode="edge")
-        store(values, some, fields_of(job(*_at(place, layer, *columns))), len(some))
+        store(values, some, on_host(job(*_at(place, layer, *columns))), len(some))
 
 
 def _at(index, *trees):

@@ -9,13 +9,13 @@ import numpy as np
 from meanfield.numerics.compiling import compiled, is_tracing
 
 
-def pointwise(fn, layer, *arrays, static=(), at_once=None, shared=(), stacked=False):
+def pointwise(fn, layer, *arrays, static=(), at_once=None, few=32, shared=(), stacked=False):
     """Map ``fn(layer, *scalars, *shared, *static)`` over the broadcast of the others' leaves.
 
     Leaves that are scalars stay so: what depends on them alone is computed once.
     ``at_once`` points, or ``layer.points_at_once``, are treated together, which bounds
     the memory. ``stacked``: the layer's leaves end in an axis of layers, which ``fn`` gets whole.
-    Compiled; for an activation that closes over a traced value, compiled afresh, for
+    Compiled, quickly rather than well up to ``few`` points; for an activation that closes over a traced value, compiled afresh, for
     in a later call that value would mean nothing.
     """
     trees = (layer, *arrays)
@@ -23,11 +23,8 @@ def pointwise(fn, layer, *arrays, static=(), at_once=None, shared=(), stacked=Fa
     if layer.traced:
         return jax.jit(lambda *trees: _pointwise(fn, static, limit, stacked, trees, shared))(*trees)
     thorough, quick = _compiled()
-    few = _size(trees, stacked) <= _FEW and not is_tracing(trees, shared)
-    return (quick if few else thorough)(fn, static, limit, stacked, trees, shared)
-
-
-_FEW = 32  # points, for which compiling is what takes time
+    in_haste = _size(trees, stacked) <= few and not is_tracing(trees, shared)
+    return (quick if in_haste else thorough)(fn, static, limit, stacked, trees, shared)
 
 
 def _size(trees, stacked) -> int:

@@ -5,6 +5,8 @@ every point of every phase diagram. Panels (see ``cells``) are built when first 
 from the exact source of moments, and held against it at random points; what is found is
 their error. They stay in the process, and in a directory if there is one, under a key
 made of what the activation computes, so that a table never outlives its activation.
+Those of the named activations, at the variances that are met most, come with the package
+(see ``shipped``).
 """
 
 import hashlib
@@ -17,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from meanfield.activations.activation import Activation
+from meanfield.activations.names import NAMED
 from meanfield.activations.programs import content_key
 from meanfield.dual.base import Dual
 from meanfield.dual.tables.cells import (
@@ -41,7 +44,8 @@ _TOLERANCE = 2e-13
 _PROBES = 26  # points at which a panel is held against its source
 _BATCH = 32
 CACHE_VARIABLE = "MEANFIELD_CACHE"
-_FORMAT = "2"
+_FORMAT = "3"
+_BITS = 56  # of a series, below its largest coefficient: a twentieth of the tolerance's rounding error
 _LINES = ("lines", "line_errors", "errors")
 
 
@@ -80,7 +84,7 @@ class DualTables:
     last: tuple[tuple[int, ...], TabulatedDual] | None = None
 
     def __post_init__(self):
-        if self._load():
+        if self._load(self._path()) or self._load(shipped_file(self.activation)):
             return
         self.lines, self.line_errors = line_series(self.source)
         self.errors = self.line_errors.copy()
@@ -143,12 +147,13 @@ class DualTables:
         key = _content_key(self.activation)
         return None if key is None else self.directory / f"{key}.npz"
 
-    def _load(self) -> bool:
-        path = self._path()
+    def _load(self, path) -> bool:
         if path is None or not path.exists():
             return False
         try:
             with np.load(path, allow_pickle=False) as file:
+                if str(file["format"]) != _FORMAT:
+                    return False
                 self.lines, self.line_errors, self.errors = (file[n] for n in _LINES)
                 self.chords = {int(n[5:]): file[n] for n in file.files if n.startswith("chord")}
         except Exception:  # written by something else, or damaged: build anew and replace it
@@ -157,11 +162,27 @@ class DualTables:
         return True
 
     def _save(self) -> None:
-        path = self._path()
-        if path is not None:
+        if (path := self._path()) is None:
+            return
+        try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            chords = {f"chord{panel}": series for panel, series in self.chords.items()}
-            save_npz(path, {name: getattr(self, name) for name in _LINES} | chords)
+            self.write(path)
+        except OSError:  # a folder that can't be written: they serve this process alone
+            self.directory = None
+
+    def write(self, path: Path) -> None:
+        """Write all of it to a file. Raises OSError."""
+        chords = {f"chord{panel}": series for panel, series in self.chords.items()}
+        save_npz(path, {"format": np.array(_FORMAT)} | {n: getattr(self, n) for n in _LINES} | chords)
+
+
+def shipped_file(activation) -> Path | None:
+    """Where the package keeps the table of a named activation, if it has one."""
+    name = activation.name
+    known = NAMED.get(name)
+    if known is None or known.key != activation.key:
+        return None
+    return Path(__file__).parent / "shipped" / f"{name}.npz"
 
 
 def _content_key(activation) -> str | None:
@@ -182,7 +203,7 @@ def line_series(source):
     q = q_of(np.arange(PANELS)[:, None], x)
     mean, variance, error = (np.asarray(a).reshape(q.shape) for a in _moments(source, jnp.asarray(q.ravel())))
     values = np.stack([mean / np.sqrt(q), variance / q], axis=1)
-    series = values[..., :ROWS] @ to_series(ROWS).T
+    series = _rounded(values[..., :ROWS] @ to_series(ROWS).T)
     found = series @ np.polynomial.chebyshev.chebvander(x[ROWS:], ROWS - 1).T
     # The mean enters squared, beside the variance.
     size = np.stack([np.abs(values[:, 0]) + np.sqrt(values[:, 1]), values[:, 1]], axis=1)[..., ROWS:]
@@ -190,6 +211,13 @@ def line_series(source):
         # Where phi vanishes about the origin, so do its moments: such panels have no relative error.
         deviation = np.abs(found - values[..., ROWS:]) / size
     return series, np.maximum(np.max(deviation, axis=(1, 2)), np.max(error, axis=1))
+
+
+def _rounded(series: np.ndarray, axis=-1) -> np.ndarray:
+    """Without the digits below the rounding of the whole, which take most of a file's space."""
+    largest = np.max(np.abs(series), axis=axis, keepdims=True)
+    unit = np.exp2(np.floor(np.log2(np.where(largest > 0, largest, 1.0))) - _BITS)
+    return np.round(series / unit) * unit
 
 
 @jax.jit
@@ -214,7 +242,7 @@ def chord_series(source, panel: int, columns: int):
     points = (jnp.asarray(np.pad(a, (0, spare), mode="edge")) for a in (q_of(panel, x), theta))
     values = np.asarray(_chords(source, *points))[: len(x)]
     grid, expected = values[:-_PROBES].reshape(columns, ROWS), values[-_PROBES:]
-    series = to_series(columns) @ grid @ to_series(ROWS).T
+    series = _rounded(to_series(columns) @ grid @ to_series(ROWS).T, axis=(-2, -1))
     patches, *_ = cut_panel(panel, series)
     found = _patch_values(patches, *probes)
     return series, float(np.max(np.abs(found / expected - 1)))

@@ -1,0 +1,28 @@
+"""Make the tables that come with the package: ``python -m meanfield.dual.tables.ship``."""
+
+import jax
+
+from meanfield.activations.names import NAMED
+from meanfield.dual.choice import dual_of, is_tabulable
+from meanfield.dual.tables.build import DualTables, shipped_file
+
+PANELS = range(43, 57)  # 6e-5 < q < 2e4; what is asked for beyond is built when it is
+
+
+def main() -> None:
+    """Write a file for every named activation that is solved by tables."""
+    for activation in NAMED.values():
+        source, path = dual_of(activation), shipped_file(activation)
+        if path is None or not is_tabulable(source):
+            continue
+        path.parent.mkdir(exist_ok=True)
+        path.unlink(missing_ok=True)
+        with jax.enable_x64(True):
+            tables = DualTables(source, activation)
+            tables.build(PANELS)
+        tables.write(path)
+        print(f"{activation.name:12} {path.stat().st_size / 1024:6.0f} kB, error {tables.errors[43:57].max():.0e}")
+
+
+if __name__ == "__main__":
+    main()
