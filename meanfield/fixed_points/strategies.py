@@ -158,7 +158,7 @@ class TabulatedSolver(PointSolver):
         self._run = functools.partial(_run, few=_WHOLE_CHUNK if size <= _QUICK else 0)
         self._tables = [tables_of(dual, activation) for activation, dual in example.moments()]
         self._lock = threading.Lock()
-        self._lines = _OnDevices([table.lines_alone() for table in self._tables])
+        self._lines = _OnDevices([table.lines_alone().alone() for table in self._tables])
         self._ready: _OnDevices | None = None
 
     def solve(self, columns, device=None):
@@ -192,7 +192,9 @@ class TabulatedSolver(PointSolver):
         with self._lock:
             built = [table.build(np.unique(p)) for table, p in zip(self._tables, panels, strict=True)]
             if any(built) or self._ready is None:
-                self._ready = _OnDevices([table.dual() for table in self._tables])
+                tables = [table.dual() for table in self._tables]
+                # Tables alone make programs that serve every activation; what becomes of c0 = -1 they don't know.
+                self._ready = _OnDevices(tables if self._opposite else [table.alone() for table in tables])
             return self._ready
 
 

@@ -167,7 +167,10 @@ class Layer(ABC):
         return []
 
     def with_moments(self, duals: Iterator) -> Self:
-        """This layer with other moments (tables), taken from ``duals`` in the same order."""
+        """This layer with other moments (tables), taken from ``duals`` in the same order.
+
+        Beside a table that stands alone, any activation will do.
+        """
         return self
 
     def variances_met(self, q: Scalar) -> list[Scalar]:

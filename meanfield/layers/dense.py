@@ -57,7 +57,8 @@ class Dense(Layer):
         return self.prior.propagate_moments(variance, mean**2)
 
     def variance_from_silence(self):
-        mean, variance, share = self.activation(jnp.zeros((), self.dtype())), jnp.zeros((), self.dtype()), 1.0
+        zero = jnp.zeros((), self.dtype())
+        mean, variance, share = self.dual.mean(zero) if self.dual.is_table else self.activation(zero), zero, 1.0
         for part in self.between:
             mean, variance, share = part.on_activations(mean, variance, share)
         return self.prior.propagate_moments(variance, mean**2)
@@ -150,6 +151,8 @@ class Dense(Layer):
         return layer, known, known & ends.smooth
 
     def _ends(self):
+        if self.dual.asymptotes is not None:
+            return self.dual.asymptotes
         return [end(self.activation, self.dtype()) for end in (asymptote_at_zero, asymptote_at_infinity)]
 
     # --- growth at many variances ---------------------------------------------------------
@@ -224,7 +227,8 @@ class Dense(Layer):
         return [(self.activation, self.dual)]
 
     def with_moments(self, duals):
-        return replaced(self, dual=next(duals))
+        dual = next(duals)
+        return replaced(self, dual=dual, activation=_ANY if dual.exact() is None else self.activation)
 
     def variances_met(self, q):
         return [q]
@@ -258,6 +262,9 @@ def as_dense(activation, prior=None) -> Dense:
     if not isinstance(activation, Dense) or activation.between:
         raise TypeError(f"this is known of dense layers alone, got a {type(activation).__name__}")
     return activation
+
+
+_ANY = as_activation("linear")  # beside a table that stands alone no activation is asked
 
 
 def _finite(x):

@@ -9,6 +9,7 @@ Those of the named activations, at the variances that are met most, come with th
 (see ``shipped``).
 """
 
+import functools
 import hashlib
 import os
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from meanfield.activations.activation import Activation
+from meanfield.activations.asymptotes import asymptote_at_infinity, asymptote_at_zero
 from meanfield.activations.names import NAMED
 from meanfield.activations.programs import content_key
 from meanfield.dual.base import Dual
@@ -43,6 +45,7 @@ _SIZES = ((48, 64), (112, 192))
 _TOLERANCE = 2e-13
 _PROBES = 26  # points at which a panel is held against its source
 _BATCH = 32
+_STEP = 32 * CELLS * _SIZES[0][1] * ANGLE_TERMS * Q_TERMS  # coefficients: of 32 small panels, or 10 large ones
 CACHE_VARIABLE = "MEANFIELD_CACHE"
 _FORMAT = "3"
 _BITS = 56  # of a series, below its largest coefficient: a twentieth of the tolerance's rounding error
@@ -61,7 +64,7 @@ def tables_of(source: Dual, activation, cache=None) -> "DualTables":
     )
 
 
-_TABLES: Memo["DualTables"] = Memo(32)  # a sweep may go over any number of parameter values
+_TABLES: Memo["DualTables"] = Memo(16)  # a sweep may go over any number of parameter values
 
 
 @dataclass
@@ -80,7 +83,6 @@ class DualTables:
     line_errors: np.ndarray = field(init=False)
     errors: np.ndarray = field(init=False)
     chords: dict[int, np.ndarray] = field(default_factory=dict)
-    cut: dict[int, tuple] = field(default_factory=dict)
     last: tuple[tuple[int, ...], TabulatedDual] | None = None
 
     def __post_init__(self):
@@ -89,6 +91,11 @@ class DualTables:
         self.lines, self.line_errors = line_series(self.source)
         self.errors = self.line_errors.copy()
         self._save()
+
+    @functools.cached_property
+    def known(self):
+        """phi(0), and what phi looks like to vanishing and to unbounded signals."""
+        return _known(self.activation)
 
     def build(self, panels) -> bool:
         """Tabulate the chord on the panels that are not there yet; whether there were any."""
@@ -118,18 +125,19 @@ class DualTables:
     def _assembled(self, built: tuple[int, ...]) -> TabulatedDual:
         slots = np.full(PANELS, -1, np.int32)
         slots[list(built)] = np.arange(len(built))
-        for panel in set(built) - self.cut.keys():
-            self.cut[panel] = cut_panel(panel, self.chords[panel])
-        pieces = [self.cut[panel] for panel in built] or [_nothing()]
+        pieces = [cut_panel(panel, self.chords[panel]) for panel in built] or [_nothing()]
         # Few distinct shapes: what is compiled for one table serves the next.
-        spare = -len(pieces) % 16
-        patches, columns, ends, starts = zip(*pieces, *[pieces[0]] * spare, strict=True)
+        spare = -len(pieces) % 32
+        patches, columns, ends, starts = zip(*pieces, *[_nothing()] * spare, strict=True)
         offsets = np.cumsum([0, *(p.size for p in patches)])
+        flat = np.concatenate([p.ravel() for p in patches])
+        flat = np.pad(flat, (0, -flat.size % _STEP))
+        origin, *asymptotes = self.known
         return TabulatedDual(
             self.source,
-            self.activation(jnp.zeros(())),
+            origin,
             jnp.asarray(cut_lines(self.lines)),
-            jnp.asarray(np.concatenate([p.ravel() for p in patches])),
+            jnp.asarray(flat),
             jnp.asarray(np.stack(ends)),
             jnp.asarray(np.stack(starts)),
             jnp.asarray(slots),
@@ -137,6 +145,7 @@ class DualTables:
             jnp.asarray(columns, dtype=jnp.int32),
             jnp.asarray(self.line_errors),
             jnp.asarray(np.where(slots < 0, np.inf, self.errors)),
+            tuple(asymptotes),
         )
 
     # --- the cache ------------------------------------------------------------
@@ -192,6 +201,13 @@ def _content_key(activation) -> str | None:
         return None
     rest = activation.kinks, activation.scale, [float(p) for p in activation.params]
     return hashlib.sha256(f"{_FORMAT} {program} {rest}".encode()).hexdigest()[:32]
+
+
+@jax.jit
+def _known(activation):
+    dtype = jnp.result_type(float)
+    ends = (end(activation, dtype) for end in (asymptote_at_zero, asymptote_at_infinity))
+    return activation(jnp.zeros((), dtype)), *ends
 
 
 # --- from the source to series ------------------------------------------------------

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
+from meanfield.activations.asymptotes import Asymptote
 from meanfield.dual.base import Dual
 from meanfield.dual.tables.cells import (
     ANGLE_TERMS,
@@ -26,7 +27,8 @@ STARTS = 128  # bins of the table of first guesses
 class TabulatedDual(Dual):
     """Moments from tables. ``DualTables`` makes them.
 
-    origin: phi(0). lines, patches: polynomials of mean and variance in the cells of log q, and of the
+    source: what they were made from; None where it is known not to be asked. asymptotes: what phi looks
+    like to vanishing and to unbounded signals; None where the activation says so itself. origin: phi(0). lines, patches: polynomials of mean and variance in the cells of log q, and of the
     chord in those of log q and angle, flat. ends: of the chord at theta = 0 and pi/2, shape (slots,
     cells, 2, terms). starts: shape (slots, cells + 1, bins + 1). slots: which slot holds a panel.
     offsets, columns: where in ``patches`` a slot begins, and its number of cells in the angle.
@@ -45,6 +47,7 @@ class TabulatedDual(Dual):
     columns: jax.Array
     line_errors: jax.Array
     errors: jax.Array
+    asymptotes: tuple[Asymptote, Asymptote] | None
 
     is_tabulable = True
     is_table = True
@@ -52,6 +55,13 @@ class TabulatedDual(Dual):
 
     def exact(self):
         return self.source
+
+    def alone(self) -> "TabulatedDual":
+        """The table without what is peculiar to its activation: programs compiled for one serve all.
+
+        It has no covariances and no derivatives with respect to the activation's parameters.
+        """
+        return replaced(self, source=None)
 
     def line_coefficients(self, cell):
         """Of (mean - phi(0)) / sqrt(q) and variance / q in a cell, in the position from -1 to 1."""

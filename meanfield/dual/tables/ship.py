@@ -6,7 +6,7 @@ from meanfield.activations.names import NAMED
 from meanfield.dual.choice import dual_of, is_tabulable
 from meanfield.dual.tables.build import DualTables, shipped_file
 
-PANELS = range(43, 57)  # 6e-5 < q < 2e4; what is asked for beyond is built when it is
+PANELS = range(40, 58)  # 1e-6 < q < 6e4; what is asked for beyond is built when it is
 
 
 def main() -> None:
@@ -21,7 +21,7 @@ def main() -> None:
             tables = DualTables(source, activation)
             tables.build(PANELS)
         tables.write(path)
-        print(f"{activation.name:12} {path.stat().st_size / 1024:6.0f} kB, error {tables.errors[43:57].max():.0e}")
+        print(f"{activation.name:12} {path.stat().st_size / 1024:6.0f} kB, error {tables.errors[PANELS].max():.0e}")
 
 
 if __name__ == "__main__":

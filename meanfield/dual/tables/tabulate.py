@@ -57,7 +57,8 @@ def tabulate(activation, *, q=(1e-4, 1e2), tolerance=1e-12, cache=None) -> Tabul
                 f"the table of {activation.name} has a relative error of {worst:.0e} between q = {low:g} and "
                 f"{high:g}, above the tolerance {tolerance:g}; declare its kinks, or choose another range"
             )
-        dual = tables.dual(panels)
+        # The activation itself says what it looks like far out: that has derivatives.
+        dual = dataclasses.replace(tables.dual(panels), asymptotes=None)
         table = jax.device_get(dual)
         slopes = tuple(_slopes(activation, i, tables, panels, table) for i in range(len(activation.params)))
     built_for = tuple(float(p) for p in activation.params)
