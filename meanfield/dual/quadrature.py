@@ -51,7 +51,7 @@ def graded_nodes(
     (2 k sum(counts),); the weights include the standard normal density.
     """
     landmarks = jnp.clip(landmarks, low, high)
-    before, after = low, high  # ends of the cells
+    before, after = (jnp.asarray(x, landmarks.dtype) for x in (low, high))  # ends of the cells
     if landmarks.size == 2:  # the common case; sorting and joining compile slowly
         first, middle = np.array([True, False]), jnp.sum(landmarks) / 2
         landmarks = jnp.where(first, jnp.min(landmarks), jnp.max(landmarks))

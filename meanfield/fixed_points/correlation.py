@@ -76,13 +76,13 @@ def _at_limit(layer, status) -> FixedPoint:
         jnp.where(jnp.isnan(x) & limit.known, value, x) for x in (limit.growth, limit.chi_perp)
     )
     one_minus_c = jnp.where(~limit.known | limit.frozen, jnp.nan, 2 * jnp.sin(limit.theta / 2) ** 2)
-    return _point(value, one_minus_c, chi_q, limit.chi_c, limit.chi_1, chi_perp, jnp.asarray(status, jnp.int32))
+    return _point(
+        value, one_minus_c, chi_q, limit.chi_c, limit.chi_1, chi_perp, jnp.asarray(status, jnp.int32)
+    )
 
 
 def _point(q, one_minus_c, chi_q, chi_c, chi_1, chi_perp, status) -> FixedPoint:
-    return FixedPoint(
-        q, 1 - one_minus_c, one_minus_c, chi_q, chi_c, chi_1, chi_perp, status, phase_of(chi_1)
-    )
+    return FixedPoint(q, 1 - one_minus_c, one_minus_c, chi_q, chi_c, chi_1, chi_perp, status, phase_of(chi_1))
 
 
 def _reached_from(c0, opposite, layer, point, finite) -> FixedPoint:

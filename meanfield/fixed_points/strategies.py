@@ -170,7 +170,9 @@ class TabulatedSolver(PointSolver):
         _fill(found, ~sure, functools.partial(run, _variance), lines, q0)
         q, status = found.pop("q"), found.pop("status")
         finite = status == Status.CONVERGED
-        layer = plain.with_moments(self._with_panels([found[f"panel {i}"][finite] for i in range(len(found))]).on(device))
+        layer = plain.with_moments(
+            self._with_panels([found[f"panel {i}"][finite] for i in range(len(found))]).on(device)
+        )
         values, solved = _blank(q.size), np.zeros(q.shape, bool)
         if layer.has_section:
             values = on_host(run(_regular_point, layer, q, c0))
@@ -193,8 +195,9 @@ class TabulatedSolver(PointSolver):
             built = [table.build(np.unique(p)) for table, p in zip(self._tables, panels, strict=True)]
             if any(built) or self._ready is None:
                 tables = [table.dual() for table in self._tables]
-                # Tables alone make programs that serve every activation; what becomes of c0 = -1 they don't know.
-                self._ready = _OnDevices(tables if self._opposite else [table.alone() for table in tables])
+                if not self._opposite:  # then they need nobody, and programs serve every activation
+                    tables = [table.alone() for table in tables]
+                self._ready = _OnDevices(tables)
             return self._ready
 
 

@@ -58,7 +58,11 @@ class Dense(Layer):
 
     def variance_from_silence(self):
         zero = jnp.zeros((), self.dtype())
-        mean, variance, share = self.dual.mean(zero) if self.dual.is_table else self.activation(zero), zero, 1.0
+        mean, variance, share = (
+            self.dual.mean(zero) if self.dual.is_table else self.activation(zero),
+            zero,
+            1.0,
+        )
         for part in self.between:
             mean, variance, share = part.on_activations(mean, variance, share)
         return self.prior.propagate_moments(variance, mean**2)

@@ -15,8 +15,8 @@ def pointwise(fn, layer, *arrays, static=(), at_once=None, few=32, shared=(), st
     Leaves that are scalars stay so: what depends on them alone is computed once.
     ``at_once`` points, or ``layer.points_at_once``, are treated together, which bounds
     the memory. ``stacked``: the layer's leaves end in an axis of layers, which ``fn`` gets whole.
-    Compiled, quickly rather than well up to ``few`` points; for an activation that closes over a traced value, compiled afresh, for
-    in a later call that value would mean nothing.
+    Compiled, quickly rather than well up to ``few`` points; for an activation that closes over a
+    traced value, compiled afresh, for in a later call that value would mean nothing.
     """
     trees = (layer, *arrays)
     limit = at_once or layer.points_at_once
@@ -31,7 +31,9 @@ def _size(trees, stacked) -> int:
     """Number of points."""
     shapes = [np.shape(x) for x in jax.tree.leaves(trees, is_leaf=is_shared) if not is_shared(x)]
     whole = len(jax.tree.leaves(trees[0], is_leaf=is_shared)) if stacked else 0
-    return max((int(np.prod(shape[:-1] if i < whole else shape)) for i, shape in enumerate(shapes)), default=1)
+    return max(
+        (int(np.prod(shape[:-1] if i < whole else shape)) for i, shape in enumerate(shapes)), default=1
+    )
 
 
 def _pointwise(fn, static, limit, stacked, trees, shared):

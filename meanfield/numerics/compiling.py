@@ -16,7 +16,9 @@ def compiled(fn, static_argnums):
     """
     thorough = jax.jit(fn, static_argnums=static_argnums)
     options = _options()
-    return thorough, jax.jit(fn, static_argnums=static_argnums, compiler_options=options) if options else thorough
+    return thorough, jax.jit(
+        fn, static_argnums=static_argnums, compiler_options=options
+    ) if options else thorough
 
 
 def traced_once(method):

@@ -45,7 +45,9 @@ _SIZES = ((48, 64), (112, 192))
 _TOLERANCE = 2e-13
 _PROBES = 26  # points at which a panel is held against its source
 _BATCH = 32
-_STEP = 32 * CELLS * _SIZES[0][1] * ANGLE_TERMS * Q_TERMS  # coefficients: of 32 small panels, or 10 large ones
+_STEP = (
+    32 * CELLS * _SIZES[0][1] * ANGLE_TERMS * Q_TERMS
+)  # coefficients: of 32 small panels, or 10 large ones
 CACHE_VARIABLE = "MEANFIELD_CACHE"
 _FORMAT = "3"
 _BITS = 56  # of a series, below its largest coefficient: a twentieth of the tolerance's rounding error

@@ -27,13 +27,14 @@ STARTS = 128  # bins of the table of first guesses
 class TabulatedDual(Dual):
     """Moments from tables. ``DualTables`` makes them.
 
-    source: what they were made from; None where it is known not to be asked. asymptotes: what phi looks
-    like to vanishing and to unbounded signals; None where the activation says so itself. origin: phi(0). lines, patches: polynomials of mean and variance in the cells of log q, and of the
-    chord in those of log q and angle, flat. ends: of the chord at theta = 0 and pi/2, shape (slots,
-    cells, 2, terms). starts: shape (slots, cells + 1, bins + 1). slots: which slot holds a panel.
-    offsets, columns: where in ``patches`` a slot begins, and its number of cells in the angle.
+    source: what they were made from; None where it will not be asked. origin: phi(0). lines, patches:
+    polynomials of mean and variance in the cells of log q, and of the chord in those of log q and angle,
+    flat. ends: of the chord at theta = 0 and pi/2, shape (slots, cells, 2, terms). starts: shape (slots,
+    cells + 1, bins + 1). slots: which slot holds a panel. offsets, columns: where in ``patches`` a slot
+    begins, and its number of cells in the angle.
     line_errors: relative, of mean and variance, by panel. errors: of all moments; infinite where there is
-    no table of the chord.
+    no table of the chord. asymptotes: what phi looks like to vanishing and to unbounded signals; None
+    where the activation says so itself.
     """
 
     source: Dual

@@ -21,7 +21,8 @@ def main() -> None:
             tables = DualTables(source, activation)
             tables.build(PANELS)
         tables.write(path)
-        print(f"{activation.name:12} {path.stat().st_size / 1024:6.0f} kB, error {tables.errors[PANELS].max():.0e}")
+        size, error = path.stat().st_size / 1024, tables.errors[PANELS].max()
+        print(f"{activation.name:12} {size:6.0f} kB, error {error:.0e}")
 
 
 if __name__ == "__main__":
