@@ -1,6 +1,5 @@
 """The diagram that `meanfield phase-diagram -a NAME` draws, for every name, beside plain iteration."""
 
-import jax
 import numpy as np
 import pytest
 from problems import FUNCTIONS, gaussian_mean
@@ -89,4 +88,3 @@ def test_the_default_diagram_of_every_named_activation_is_where_orbits_end(name,
         assert main(["phase-diagram", "-a", name, *axes, "-o", "drawn"]) == 0
         assert (tmp_path / "drawn.png").stat().st_size > 10_000
         check(name, mf.PhaseDiagram.load(tmp_path / "drawn.npz"))
-    jax.clear_caches()

@@ -14,6 +14,7 @@ from meanfield.dual.base import Dual
 from meanfield.dual.closed_forms import closed_form
 from meanfield.dual.hermite import HermiteDual
 from meanfield.dual.quadrature import QuadratureDual
+from meanfield.numerics.compiling import compiled
 from meanfield.numerics.memo import Memo
 
 TOLERANCE = 1e-10
@@ -63,7 +64,7 @@ def _some_of(params) -> tuple[Array, ...]:
     return tuple(jnp.asarray(p.ravel()[chosen]) for p in together)
 
 
-@jax.jit
+@compiled(0)
 def _errors(dual, q):
     """Largest estimated relative error at each q, over the values of the parameters."""
     if not jax.tree.leaves(dual):

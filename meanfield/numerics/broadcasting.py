@@ -1,12 +1,10 @@
 """Apply a function of scalars to arrays of parameters, in bounded memory."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from meanfield.numerics.compiling import compiled, is_tracing
+from meanfield.numerics.compiling import compiled
 
 
 def pointwise(fn, layer, *arrays, static=(), at_once=None, few=32, shared=(), stacked=False):
@@ -22,9 +20,8 @@ def pointwise(fn, layer, *arrays, static=(), at_once=None, few=32, shared=(), st
     limit = at_once or layer.points_at_once
     if layer.traced:
         return jax.jit(lambda *trees: _pointwise(fn, static, limit, stacked, trees, shared))(*trees)
-    thorough, quick = _compiled()
-    in_haste = _size(trees, stacked) <= few and not is_tracing(trees, shared)
-    return (quick if in_haste else thorough)(fn, static, limit, stacked, trees, shared)
+    run = _quickly if _size(trees, stacked) <= few else _thoroughly
+    return run(fn, static, limit, stacked, trees, shared)
 
 
 def _size(trees, stacked) -> int:
@@ -90,6 +87,5 @@ def _in_batches(at_point, flat, size, limit):
     return jax.tree.map(lambda x: x.reshape(batches * limit, *x.shape[2:])[:size], result)
 
 
-@functools.cache
-def _compiled():
-    return compiled(_pointwise, static_argnums=(0, 1, 2, 3))
+_quickly = compiled(0, static_argnums=(0, 1, 2, 3))(_pointwise)
+_thoroughly = jax.jit(_pointwise, static_argnums=(0, 1, 2, 3))

@@ -37,6 +37,7 @@ from meanfield.dual.tables.cells import (
     to_series,
 )
 from meanfield.dual.tables.lookup import STARTS, TabulatedDual
+from meanfield.numerics.compiling import compiled
 from meanfield.numerics.memo import Memo
 from meanfield.support.files import save_npz
 
@@ -205,7 +206,7 @@ def _content_key(activation) -> str | None:
     return hashlib.sha256(f"{_FORMAT} {program} {rest}".encode()).hexdigest()[:32]
 
 
-@jax.jit
+@compiled(0)
 def _known(activation):
     dtype = jnp.result_type(float)
     ends = (end(activation, dtype) for end in (asymptote_at_zero, asymptote_at_infinity))
@@ -238,7 +239,7 @@ def _rounded(series: np.ndarray, axis=-1) -> np.ndarray:
     return np.round(series / unit) * unit
 
 
-@jax.jit
+@compiled(0)
 def _moments(source, q):
     """(mean - phi(0), variance, relative error) at many variances."""
 
@@ -266,7 +267,7 @@ def chord_series(source, panel: int, columns: int):
     return series, float(np.max(np.abs(found / expected - 1)))
 
 
-@jax.jit
+@compiled(2)
 def _chords(source, q, theta):
     return jax.lax.map(lambda point: source.chord(*point), (q, theta), batch_size=_BATCH)
 
