@@ -8,6 +8,7 @@ smooth phi under a Gaussian (Trefethen & Weideman 2014). What the series leaves 
 sum_n n a_n^2 = q E phi'^2.
 """
 
+import functools
 import math
 from dataclasses import dataclass
 
@@ -16,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from meanfield.dual.quadrature import QuadratureDual
+from meanfield.numerics.compiling import compiled
 from meanfield.numerics.pytrees import register_dataclass
 
 _TERMS = 4096
@@ -94,3 +96,44 @@ def _power_series(coefficients, c):
     sign = jnp.where((c < 0) & (orders % 2 == 1), -1.0, 1.0).astype(c.dtype)
     low, high = (jnp.abs(c) ** (step * orders).astype(c.dtype) for step in (1, width))
     return high @ coefficients.reshape(width, width) @ (sign * low)
+
+
+# --- at many points, where nothing but phi has to be compiled ----------------------------
+
+
+def chord_tails(activation, q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(T_k / q, shape (n, terms); what the series leaves out of the chord, relative, shape (n,)) in NumPy.
+
+    The chord at an angle is sum_k T_k c^k / q (``chords``).
+    """
+    z = _STEP * (np.arange(_NODES) + 0.5)
+    functions, envelope = _on_host()
+    u = np.sqrt(q)[:, None] * np.concatenate([-z[::-1], z])
+    value, slope = (np.asarray(x) for x in _value_and_slope(activation, jnp.asarray(u)))
+    weight = np.exp(-(z**2) / 2)
+    weight /= 2 * np.sum(weight)
+    both = np.concatenate([weight[::-1], weight])
+    value = value - (value @ both)[:, None]
+    below, above = value[:, _NODES - 1 :: -1], value[:, _NODES:]
+    scaled = weight / envelope
+    odd, even = (scaled * (above - below)) @ functions[::2].T, (scaled * (above + below)) @ functions[1::2].T
+    coefficients = np.stack([odd, even], axis=2).reshape(len(q), -1)
+    tails = np.cumsum(coefficients[:, ::-1] ** 2, axis=1)[:, ::-1] / q[:, None]
+    total = slope**2 @ both
+    return tails, np.abs(np.sum(tails, axis=1) - total) / np.maximum(total, np.finfo(float).tiny)
+
+
+def chords(tails: np.ndarray, theta: np.ndarray) -> np.ndarray:
+    """The chords of some rows of ``chord_tails`` at some angles, shape (rows, angles)."""
+    return tails @ (np.cos(theta)[:, None] ** np.arange(_TERMS)).T
+
+
+@compiled(0)
+def _value_and_slope(activation, u):
+    return jax.jvp(activation, (u,), (jnp.ones_like(u),))
+
+
+@functools.cache
+def _on_host() -> tuple[np.ndarray, np.ndarray]:
+    functions, envelope = compiled(0)(lambda like: _hermite_functions(like.dtype))(jnp.zeros(()))
+    return np.asarray(functions), np.asarray(envelope)

@@ -24,6 +24,8 @@ from meanfield.activations.asymptotes import asymptote_at_infinity, asymptote_at
 from meanfield.activations.names import NAMED
 from meanfield.activations.programs import content_key
 from meanfield.dual.base import Dual
+from meanfield.dual.hermite import chord_tails, chords
+from meanfield.dual.quadrature import QuadratureDual
 from meanfield.dual.tables.cells import (
     ANGLE_TERMS,
     CELLS,
@@ -32,7 +34,7 @@ from meanfield.dual.tables.cells import (
     ROWS,
     chebyshev_points,
     q_of,
-    stretch_of,
+    theta_of,
     to_cells,
     to_series,
 )
@@ -251,20 +253,43 @@ def _moments(source, q):
 
 def chord_series(source, panel: int, columns: int):
     """Series of the chord on one panel, shape (columns, rows), and its error at random points."""
-    x, s = np.meshgrid(chebyshev_points(ROWS), chebyshev_points(columns))
     rng = np.random.default_rng([panel, columns])
     probes = rng.uniform(-1, 1, (2, _PROBES))
-    x, s = (np.concatenate([a.ravel(), b]) for a, b in zip((x, s), probes, strict=True))
-    scale, reach = stretch_of(panel, np)
-    theta = scale * np.sinh(reach * (s + 1) / 2)
-    spare = -len(x) % _BATCH
-    points = (jnp.asarray(np.pad(a, (0, spare), mode="edge")) for a in (q_of(panel, x), theta))
-    values = np.asarray(_chords(source, *points))[: len(x)]
-    grid, expected = values[:-_PROBES].reshape(columns, ROWS), values[-_PROBES:]
+    (q, at_q), (theta, at_theta) = (
+        (to(panel, chebyshev_points(n)), to(panel, places))
+        for to, n, places in zip((q_of, theta_of), (ROWS, columns), probes, strict=True)
+    )
+    grid, expected = _by_hermite(source, q, theta, at_q, at_theta) or _by_source(
+        source, q, theta, at_q, at_theta
+    )
     series = _rounded(to_series(columns) @ grid @ to_series(ROWS).T, axis=(-2, -1))
     patches, *_ = cut_panel(panel, series)
     found = _patch_values(patches, *probes)
     return series, float(np.max(np.abs(found / expected - 1)))
+
+
+def _by_hermite(source, q, theta, at_q, at_theta):
+    """(the chord at all q and theta, shape (columns, rows); at points), of smooth activations; or None.
+
+    Their Hermite series costs no second integral, and nothing but phi is compiled.
+    """
+    if not (isinstance(source, QuadratureDual) and not source.activation.kinks):
+        return None
+    tails, error = chord_tails(source.activation, np.concatenate([q, at_q]))
+    if not np.all(error <= _TOLERANCE / 20):
+        return None
+    points = [chords(t, x[None])[0] for t, x in zip(tails[len(q) :], at_theta, strict=True)]
+    return chords(tails[: len(q)], theta).T, np.array(points)
+
+
+def _by_source(source, q, theta, at_q, at_theta):
+    """The same by what the source itself says."""
+    rows, columns = (a.ravel() for a in np.meshgrid(q, theta))
+    given = np.concatenate([rows, at_q]), np.concatenate([columns, at_theta])
+    spare = -len(given[0]) % _BATCH
+    padded = (jnp.asarray(np.pad(a, (0, spare), mode="edge")) for a in given)
+    values = np.asarray(_chords(source, *padded))[: len(given[0])]
+    return values[: len(rows)].reshape(len(theta), len(q)), values[len(rows) :]
 
 
 @compiled(2)

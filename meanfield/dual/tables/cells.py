@@ -72,6 +72,12 @@ def stretch_of(panel, xp=jnp):
     return scale, xp.arcsinh(np.pi / 2 / scale)
 
 
+def theta_of(panel: int, position):
+    """theta at a position from -1 to 1 in a panel."""
+    scale, reach = stretch_of(panel, np)
+    return scale * np.sinh(reach * (position + 1) / 2)
+
+
 def chebyshev_points(n: int) -> np.ndarray:
     """The n roots of T_n."""
     return np.cos(np.pi * (np.arange(n) + 0.5) / n)
