@@ -23,7 +23,18 @@ import jax
 import plots
 
 HERE = Path(__file__).parent
-NAMES = ("core", "scale", "spectra", "asymmetric", "sweep", "peers", "empirical", "agreement", "training")
+NAMES = (
+    "core",
+    "first_answer",
+    "scale",
+    "spectra",
+    "asymmetric",
+    "sweep",
+    "peers",
+    "empirical",
+    "agreement",
+    "training",
+)
 ALLOWED = 3.0  # growth of a ratio; less is the noise of a shared machine at small sizes
 SHORTEST = 5e-3  # seconds; what takes less is not compared
 

@@ -30,7 +30,7 @@ def table_of(measured: dict, part: str | None) -> list[str]:
     if "results" in measured:
         return [*_training(measured["results"][part]), "", f"Measured on: {machine}."]
     first = measured["rows"][0]
-    kind = _timings
+    kind = _first_answers if "bar_s" in first else _timings
     for name, table in {"peer": _peers, "bar": _spectra}.items():
         kind = table if name in first else kind
     kind = _agreement if "uniform_p" in measured else kind
@@ -43,6 +43,18 @@ def _timings(rows: list[dict]) -> list[str]:
         cells = [_number(row.get(key), form) for key, form in zip(*_COLUMNS, strict=True)]
         lines.append(f"| {row['job'].strip()} | {' | '.join(cells)} |")
     return lines
+
+
+def _first_answers(rows: list[dict]) -> list[str]:
+    lines = ["| job | first (s) | second (s) | bar (s) |", "| --- | ---: | ---: | ---: |"]
+    for row in rows:
+        cells = [_number(row.get(key), ".2f") for key in ("first_s", "second_s")]
+        lines.append(f"| {_in_words(row['job'])} | {' | '.join(cells)} | {row['bar_s']} |")
+    return lines
+
+
+def _in_words(job: str) -> str:
+    return f"`{job}`" if "(" in job else job
 
 
 _COLUMNS = (("first_s", "warm_s", "error", "ratio"), (".3g", ".3g", ".1e", ".3g"))
