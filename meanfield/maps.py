@@ -82,7 +82,7 @@ def propagate(activation, prior=None, *, q0=1.0, c0=0.5, depth=None, q2=None) ->
         depth = validation.count("depth", _DEPTH if depth is None else depth, low=0)
     q0 = validation.real("q0", q0, low=0.0, low_open=True)
     c0 = validation.real("c0", c0, low=-1.0, high=1.0)
-    apply = functools.partial(pointwise, static=(depth,), stacked=scheduled)
+    apply = functools.partial(pointwise, static=(depth,), stacked=scheduled, optimization=2)
     if q2 is None:
         result = apply(_equal_trajectory, layer, q0, c0)
     else:

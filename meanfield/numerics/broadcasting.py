@@ -7,21 +7,25 @@ import numpy as np
 from meanfield.numerics.compiling import compiled
 
 
-def pointwise(fn, layer, *arrays, static=(), at_once=None, few=32, shared=(), stacked=False):
+def pointwise(
+    fn, layer, *arrays, static=(), at_once=None, few=32, optimization=None, shared=(), stacked=False
+):
     """Map ``fn(layer, *scalars, *shared, *static)`` over the broadcast of the others' leaves.
 
     Leaves that are scalars stay so: what depends on them alone is computed once.
     ``at_once`` points, or ``layer.points_at_once``, are treated together, which bounds
     the memory. ``stacked``: the layer's leaves end in an axis of layers, which ``fn`` gets whole.
-    Compiled, quickly rather than well up to ``few`` points; for an activation that closes over a
-    traced value, compiled afresh, for in a later call that value would mean nothing.
+    Compiled, with the least optimisation up to ``few`` points, or at any number with that given (2 for what
+    takes long at every point); for an activation that closes over a traced value, compiled afresh, for
+    in a later call that value would mean nothing.
     """
     trees = (layer, *arrays)
     limit = at_once or layer.points_at_once
     if layer.traced:
         return jax.jit(lambda *trees: _pointwise(fn, static, limit, stacked, trees, shared))(*trees)
-    run = _quickly if _size(trees, stacked) <= few else _thoroughly
-    return run(fn, static, limit, stacked, trees, shared)
+    if optimization is None and _size(trees, stacked) <= few:
+        optimization = 0
+    return _COMPILED[optimization](fn, static, limit, stacked, trees, shared)
 
 
 def _size(trees, stacked) -> int:
@@ -87,5 +91,7 @@ def _in_batches(at_point, flat, size, limit):
     return jax.tree.map(lambda x: x.reshape(batches * limit, *x.shape[2:])[:size], result)
 
 
-_quickly = compiled(0, static_argnums=(0, 1, 2, 3))(_pointwise)
-_thoroughly = jax.jit(_pointwise, static_argnums=(0, 1, 2, 3))
+_STATIC = (0, 1, 2, 3)
+_COMPILED = {n: compiled(n, _STATIC)(_pointwise) for n in (0, 2)} | {
+    None: jax.jit(_pointwise, static_argnums=_STATIC)
+}

@@ -87,7 +87,9 @@ def isometry(activation, prior=None, depth=1, *, q0=1.0) -> Isometry:
     spectral_exponent, layer = layer.prior.spectral_exponent, like_gaussian(layer)
     if large and known and layer.affine() is None:
         return _tabulated(layer, depth, q0, spectral_exponent)
-    return pointwise(_isometry, layer, *stationary_points(layer, q0), depth, spectral_exponent)
+    return pointwise(
+        _isometry, layer, *stationary_points(layer, q0), depth, spectral_exponent, optimization=2
+    )
 
 
 def _isometry(layer, q, at, status, depth, spectral_exponent) -> Isometry:
@@ -200,7 +202,7 @@ def dynamical_isometry(activation, depth, bound=1.0, *, law=OrthogonalPrior, poi
         if jnp.ndim(value) != 0:
             raise ValueError(f"{name} must be a number, got shape {jnp.shape(value)}")
     layer = as_dense(activation, NormalPrior(1.0))
-    largest = pointwise(_largest_q, layer, depth, bound, law.spectral_exponent)
+    largest = pointwise(_largest_q, layer, depth, bound, law.spectral_exponent, optimization=2)
     end = jnp.where(largest == 0, 1.0, jnp.minimum(largest, _SEARCHED[1]))
     q = end * jnp.geomspace(1e-4, 1.0, points, dtype=largest.dtype)
     line = critical_line(activation, q)

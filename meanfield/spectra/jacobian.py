@@ -149,6 +149,7 @@ def jacobian_spectrum(activation, prior=None, depth=1, *, points=1000, q0=1.0) -
         spectral_exponent,
         static=(points, single, panels, corner),
         at_once=2,
+        optimization=2,
     )
 
 

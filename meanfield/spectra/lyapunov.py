@@ -66,7 +66,7 @@ def lyapunov_spectrum(activation, prior=None, t=1.0, *, q0=1.0) -> LyapunovSpect
     q0 = validation.real("q0", q0, low=0.0)
     spectral_exponent = layer.prior.spectral_exponent
     layer = like_gaussian(layer)
-    return pointwise(_spectrum, layer, *stationary_points(layer, q0), t, spectral_exponent)
+    return pointwise(_spectrum, layer, *stationary_points(layer, q0), t, spectral_exponent, optimization=2)
 
 
 def _spectrum(layer, q, at, status, t, spectral_exponent) -> LyapunovSpectrum:

@@ -80,7 +80,7 @@ def density_evolution(activation, prior=None, *, q0=1.0, depth=50, step=STEP) ->
     q0 = validation.real("q0", q0, low=0.0, low_open=True)
     _check_noise(layer.prior)
     kernel = kernel_of(layer.prior.special_weight, _checked_step(step))
-    result = pointwise(_evolve, layer, q0, shared=(kernel,), static=(depth,))
+    result = pointwise(_evolve, layer, q0, shared=(kernel,), static=(depth,), optimization=2)
     layers_first = {name: jnp.moveaxis(value, -1, 0) for name, value in vars(result).items() if name != "law"}
     return DensityEvolution(**layers_first, law=result.law)
 

@@ -25,6 +25,7 @@ from meanfield.asymmetric.density.stationary import growth_rate
 from meanfield.dual import dual_of
 from meanfield.fixed_points.result import FixedPoint, masked, phase_of
 from meanfield.numerics.broadcasting import pointwise
+from meanfield.numerics.compiling import compiled
 from meanfield.numerics.memo import Memo
 from meanfield.numerics.pytrees import register_dataclass
 from meanfield.status import Phase, Status
@@ -84,14 +85,16 @@ def asymmetric_fixed_point(
     if not validation.is_traced(point) and not np.any(parting(layer.activation, point, c0)):
         return point
     shared = families_of(layer), key
-    return pointwise(_with_pairs, layer, point, c0, shared=shared, static=(particles,), at_once=1)
+    return pointwise(
+        _with_pairs, layer, point, c0, shared=shared, static=(particles,), at_once=1, optimization=2
+    )
 
 
 def settled_fixed_point(activation, prior, *, q0, c0) -> AsymmetricFixedPoint:
     """All that is deterministic in a fixed point; c and chi_c are NaN where they would be sampled."""
     layer = AsymmetricLayer.of(activation, prior)
     shared = families_of(layer), kernel_of(layer.prior.special_weight, STEP)
-    return pointwise(_settled_law, layer, q0, c0, shared=shared)
+    return pointwise(_settled_law, layer, q0, c0, shared=shared, optimization=2)
 
 
 def deterministic_points(activation, prior, q0: float, c0: float):
@@ -103,7 +106,16 @@ def deterministic_points(activation, prior, q0: float, c0: float):
     dual = dual_of(layer.activation)
     moments = (dual.variance(jnp.asarray(q0)), dual.mean(jnp.asarray(q0)) ** 2)
     start = layer.prior.propagate_moments(*moments)
-    return pointwise(_deterministic_point, layer, start, q0, c0, shared=(families_of(layer),), at_once=_GRID)
+    return pointwise(
+        _deterministic_point,
+        layer,
+        start,
+        q0,
+        c0,
+        shared=(families_of(layer),),
+        at_once=_GRID,
+        optimization=2,
+    )
 
 
 @register_dataclass
@@ -133,7 +145,9 @@ def _families(kernel, activation, by_noise, of_pieces, by_growth) -> Families:
     dtype = jnp.result_type(float, *activation.params)
     pieces = dual_of(activation).pieces
     settled = of_pieces(kernel, *pieces) if pieces is not None else by_noise(kernel, activation)
-    zero, infinity = asymptote_at_zero(activation, dtype), asymptote_at_infinity(activation, dtype)
+    # What a traced function computes belongs to its trace, where nothing may be kept.
+    asymptotes = _asymptotes.__wrapped__ if activation.traced else _asymptotes
+    zero, infinity = asymptotes(activation, jnp.zeros((), dtype))
     shrinking, growing = (by_growth(kernel, *_slopes(pieces)) for pieces in (zero, infinity))
     return Families(settled, shrinking, growing, zero, infinity)
 
@@ -145,7 +159,12 @@ def _slopes(pieces: Asymptote):
 
 
 _kept_families: Memo = Memo(32)
-_BUILDERS = (jax.jit(family_by_noise), jax.jit(family_of_pieces), jax.jit(family_by_growth))
+_BUILDERS = tuple(compiled(2)(build) for build in (family_by_noise, family_of_pieces, family_by_growth))
+
+
+@compiled(0)
+def _asymptotes(activation, like):
+    return asymptote_at_zero(activation, like.dtype), asymptote_at_infinity(activation, like.dtype)
 
 
 def _kept(build, law):

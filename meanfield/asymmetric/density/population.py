@@ -87,6 +87,7 @@ def population_dynamics(
         shared=(key,),
         static=(depth, groups, size),
         at_once=groups_at_once(size),
+        optimization=2,
     )
     return jax.tree.map(lambda x: jnp.moveaxis(x, -1, 0), result)
 
