@@ -54,7 +54,8 @@ def graded_nodes(
     before, after = (jnp.asarray(x, landmarks.dtype) for x in (low, high))  # ends of the cells
     if landmarks.size == 2:  # the common case; sorting and joining compile slowly
         first, middle = np.array([True, False]), jnp.sum(landmarks) / 2
-        landmarks = jnp.where(first, jnp.min(landmarks), jnp.max(landmarks))
+        # Not by min and max, whose derivative asks whether numbers are equal that XLA may compute twice.
+        landmarks = jnp.where(landmarks[0] <= landmarks[1], landmarks, landmarks[::-1])
         before, after = jnp.where(first, low, middle), jnp.where(first, middle, high)
     elif landmarks.size > 2:
         landmarks = jnp.sort(landmarks)
