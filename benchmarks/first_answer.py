@@ -96,7 +96,8 @@ def measure(quick: bool) -> list[dict]:
         if not quick:
             with tempfile.TemporaryDirectory() as cache:
                 seconds(job, cache=cache, times=1)
-                row["second_s"] = seconds(job, cache=cache, times=times)[0]
+                row["second_s"] = seconds(job, cache=cache, times=1)[0]
+        print(f"  {first:.2f} s (bar {bar}): {job}", flush=True)
         rows.append(row)
     for name, before, job, bar in [] if quick else AGAIN:
         rows.append({"job": name, "bar_s": bar, "first_s": seconds(job, before, times=times)[0]})
