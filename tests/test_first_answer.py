@@ -48,6 +48,14 @@ def test_a_point_at_other_values_compiles_nothing(programs):
     assert programs()[before:] == []
 
 
+def test_an_array_of_other_values_compiles_nothing(programs):
+    weight_vars = np.linspace(0.5, 1.5, 5, dtype=np.float32)
+    mf.fixed_point("sin", mf.NormalPrior(weight_vars, 0.1))
+    before = len(programs())
+    mf.fixed_point("sin", mf.NormalPrior(weight_vars + 0.1, 0.2), q0=0.5)
+    assert [name for name in programs()[before:] if "pointwise" in name] == []
+
+
 def test_in_haste_or_not_the_answer_is_the_same(x64):
     """Few points are compiled otherwise than many, and than what is part of another program."""
     prior = mf.NormalPrior(jnp.linspace(0.9, 3.0, 7), 0.1)

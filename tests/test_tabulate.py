@@ -78,3 +78,29 @@ def test_wrong_arguments_are_named(elu):
         elu.with_params(0.8)
     with pytest.raises(TypeError, match="traced"):
         jax.jit(lambda a: mf.tabulate(mf.activations.elu(a)).scale)(1.0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "layer",
+    [
+        lambda p: mf.Residual(mf.Chain(mf.RMSNorm(), "tanh", p), skip=0.6),
+        lambda p: mf.Chain("tanh", p, mf.Dense("erf", mf.NormalPrior(1.5, 0.1))),
+    ],
+    ids=["of one activation", "of two"],
+)
+def test_a_layer_looks_up_the_moments_of_all_its_activations(x64, layer):
+    layer = layer(mf.NormalPrior(np.array([0.8, 1.4, 2.2, 3.0]), 0.1))
+    table = mf.tabulate(layer, q=(1e-2, 10.0))
+    assert table.is_tabulated and not layer.is_tabulated
+    found, inside, expected = mf.fixed_point(table), jax.jit(mf.fixed_point)(table), mf.fixed_point(layer)
+    np.testing.assert_array_equal(found.status, expected.status)
+    np.testing.assert_array_equal(inside.status, expected.status)
+    for name in ("q", "one_minus_c", "chi_q", "chi_c", "chi_1"):
+        np.testing.assert_allclose(getattr(found, name), getattr(expected, name), rtol=1e-10, atol=1e-14)
+        np.testing.assert_allclose(getattr(inside, name), getattr(expected, name), rtol=1e-10, atol=1e-14)
+
+
+def test_a_layer_in_closed_form_needs_no_table():
+    with pytest.raises(ValueError, match="closed form"):
+        mf.tabulate(mf.Dense("relu", mf.NormalPrior(2.0)))

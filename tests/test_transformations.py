@@ -139,13 +139,3 @@ def test_a_scan_may_hold_a_fixed_point(x64):
         lambda _, w: (None, mf.fixed_point("erf", mf.NormalPrior(w, 0.1)).q), None, weight_vars
     )
     np.testing.assert_allclose(q, mf.fixed_point("erf", mf.NormalPrior(weight_vars, 0.1)).q, rtol=1e-13)
-
-
-def test_the_same_call_compiles_once():
-    from meanfield.numerics import broadcasting
-
-    weight_vars = np.linspace(0.5, 1.5, 5, dtype=np.float32)
-    mf.fixed_point("sin", mf.NormalPrior(weight_vars, 0.1))
-    compiled = broadcasting._compiled._cache_size()
-    mf.fixed_point("sin", mf.NormalPrior(weight_vars + 0.1, 0.2), q0=0.5)
-    assert broadcasting._compiled._cache_size() == compiled

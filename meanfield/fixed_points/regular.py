@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from meanfield.dual.tables.cells import slope_of_place
-from meanfield.fixed_points.correlation import at_limit, may_be_opposite, solve
+from meanfield.fixed_points.correlation import at_limit, at_variance, may_be_opposite, solve
 from meanfield.fixed_points.result import FixedPoint, masked, phase_of
 from meanfield.fixed_points.variance import GrowthScan
 from meanfield.numerics.broadcasting import pointwise
@@ -62,7 +62,11 @@ def _by_table(layer, q0, c0, opposite) -> tuple[FixedPoint, jax.Array]:
     q0, c0 = jnp.where(valid, q0, 1.0), jnp.where(valid, c0, 0.0)
     q, status, sure = regular_variance(layer, q0)
     finite = status == Status.CONVERGED
-    here, solved = regular_point(layer, q, c0)
+    if layer.has_section:
+        here, solved = regular_point(layer, q, c0)
+    else:
+        here = at_variance(layer, q, Status.CONVERGED, c0, opposite)
+        solved = here.status == Status.CONVERGED
     point = jax.tree.map(lambda a, b: jnp.where(finite, a, b), here, at_limit(layer, status, c0, opposite))
     return masked(point, valid), sure & (solved | ~finite) | ~valid
 

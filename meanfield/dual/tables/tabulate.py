@@ -17,10 +17,11 @@ from meanfield.numerics.pytrees import register_dataclass
 from meanfield.support import validation
 
 
-def tabulate(activation, *, q=(1e-4, 1e2), tolerance=1e-12, cache=None) -> TabulatedActivation:
+def tabulate(activation, *, q=(1e-4, 1e2), tolerance=1e-12, cache=None) -> Any:
     """Build the table of an activation's Gaussian moments for variances in a range.
 
-    activation: as for ``fixed_point``, its parameters concrete. q: lowest and highest variance that
+    activation: as for ``fixed_point``, its parameters concrete; or a layer, which is given back with
+    tables for all its activations that are not in closed form, at the variances that arrive there. q: lowest and highest variance that
     fixed points are looked up at; beyond, and wherever a point is not regular, the quadrature (or closed
     form) is used as for the activation itself. Inside a trace nobody can choose: there such points are
     NaN and ``Status.INACCURATE``. tolerance: the largest relative error accepted, held at
@@ -35,6 +36,8 @@ def tabulate(activation, *, q=(1e-4, 1e2), tolerance=1e-12, cache=None) -> Tabul
     Raises TypeError or ValueError for a wrong argument, and ValueError where the tolerance is not
     met, or where the activation has its fixed points in closed form and a table would have no use.
     """
+    if hasattr(activation, "with_moments"):
+        return _with_tables(activation, dict(q=q, tolerance=tolerance, cache=cache))
     activation = as_activation(activation)
     if activation.traced or validation.is_traced(activation.params):
         raise TypeError(f"{activation.name} must not depend on traced values: its table is built now")
@@ -63,6 +66,15 @@ def tabulate(activation, *, q=(1e-4, 1e2), tolerance=1e-12, cache=None) -> Tabul
         slopes = tuple(_slopes(activation, i, tables, panels, table) for i in range(len(activation.params)))
     built_for = tuple(float(p) for p in activation.params)
     return from_parts((static_fields(activation), built_for), (activation.params, table, slopes))
+
+
+def _with_tables(layer, options):
+    """The layer, its moments looked up in tables wherever that is faster."""
+    sources = [(activation, dual.exact()) for activation, dual in layer.moments()]
+    if not any(is_tabulable(dual) for _, dual in sources):
+        raise ValueError(f"{layer!r} has its moments in closed form: no table is needed")
+    tables = (tabulate(a, **options).dual if is_tabulable(dual) else dual for a, dual in sources)
+    return layer.with_moments(tables)
 
 
 def _pair(q):
