@@ -11,7 +11,7 @@ from meanfield.activations.activation import Activation, rebuilt, static_fields
 from meanfield.activations.names import as_activation
 from meanfield.dual import Dual, QuadratureDual, dual_of, is_tabulable, panel_of, tables_of
 from meanfield.dual.hermite import HermiteDual
-from meanfield.dual.tables.activation import TabulatedActivation, from_parts
+from meanfield.dual.tables.activation import from_parts
 from meanfield.dual.tables.build import DualTables, chord_series, cut_lines, cut_panel, line_series
 from meanfield.numerics.pytrees import register_dataclass
 from meanfield.support import validation
@@ -21,8 +21,8 @@ def tabulate(activation, *, q=(1e-4, 1e2), tolerance=1e-12, cache=None) -> Any:
     """Build the table of an activation's Gaussian moments for variances in a range.
 
     activation: as for ``fixed_point``, its parameters concrete; or a layer, which is given back with
-    tables for all its activations that are not in closed form, at the variances that arrive there. q: lowest and highest variance that
-    fixed points are looked up at; beyond, and wherever a point is not regular, the quadrature (or closed
+    tables for all its activations that are not in closed form, at the variances that arrive there.
+    q: lowest and highest variance that fixed points are looked up at; beyond, and wherever a point is not regular, the quadrature (or closed
     form) is used as for the activation itself. Inside a trace nobody can choose: there such points are
     NaN and ``Status.INACCURATE``. tolerance: the largest relative error accepted, held at
     random points against the quadrature. cache: a directory to keep tables in (default: that of the
