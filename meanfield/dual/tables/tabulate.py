@@ -26,7 +26,7 @@ def tabulate(activation, *, q=(1e-4, 1e2), tolerance=1e-12, cache=None) -> Any:
     regular, the quadrature (or closed form) is used as for the activation itself. Inside a trace nobody can
     choose: there such points are NaN and ``Status.INACCURATE``. tolerance: the largest relative error
     accepted, held at random points against the quadrature. cache: a directory to keep tables in (default:
-    that of the environment variable MEANFIELD_CACHE, if set), under a key made of what the activation computes.
+    that of the environment variable MEANFIELD_CACHE, if set), under a key of what the activation computes.
 
     Returns an activation for ``fixed_point``, ``lyapunov_exponents`` and ``depth_scales``, which solve
     many points some hundred times as fast with it, under jit and grad too. (``phase_diagram`` makes
