@@ -354,7 +354,9 @@ def test_it_maps_and_compiles(x64):
     batch = jax.jit(lambda p: mf.jacobian_spectrum("relu", p, 8))(priors)
     assert batch.density.shape == (2, POINTS) and batch.status.shape == (2,)
     one = spectrum("relu", NORMAL(1.8, 0.05), 8)
-    np.testing.assert_allclose(one.density, batch.density[1], rtol=1e-9)
+    # At its edge a density falls to 0 as a root, and the place of the edge is rounded.
+    np.testing.assert_allclose(one.density[:-5], batch.density[1, :-5], rtol=1e-9)
+    np.testing.assert_allclose(one.density[-5:], batch.density[1, -5:], rtol=1e-7)
     t = np.array([[0.6], [0.9]])
     assert mf.lyapunov_spectrum("relu", priors, t).exponent.shape == (2, 2)
 
