@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from meanfield.numerics.roots import implicit_root
+
 _MOST = 4  # crossings that are told apart
 _CLOSE = 1e-3  # in log q: what is nearer to a root of Newton's law than this is at one
 
@@ -194,8 +196,4 @@ def _differentiable(layer, bias_var, log_q, is_root):
     def gap(x):
         return jnp.where(is_root, node_at(layer, jnp.exp(x)).bias_var - bias_var, x - log_q)
 
-    def tangent(linear, y):
-        slope = linear(jnp.ones_like(y))
-        return y / jnp.where(slope == 0, 1.0, slope)
-
-    return jax.lax.custom_root(gap, log_q, lambda _, start: start, tangent)
+    return implicit_root(gap, log_q)

@@ -18,6 +18,7 @@ from meanfield.fixed_points.correlation import at_limit, at_variance, may_be_opp
 from meanfield.fixed_points.result import FixedPoint, masked, phase_of
 from meanfield.fixed_points.variance import GrowthScan
 from meanfield.numerics.broadcasting import pointwise
+from meanfield.numerics.roots import implicit_root
 from meanfield.status import Status
 from meanfield.support import validation
 
@@ -87,11 +88,9 @@ def regular_variance(layer, q0):
     guess, clear = _between(scan, frozen, left)
     q, solved = _polished(frozen, guess)
     q = jnp.where(crossing & solved, q, 1.0)
-    q = jax.lax.custom_root(
+    q = implicit_root(
         lambda q: jnp.where(crossing & solved, layer.variance_map(q) / q - 1, 1 - q),
         q,
-        lambda _, solution: solution,
-        lambda gap, y: y / gap(jnp.ones_like(y)),
     )
     end = jnp.where(direction > 0, Status.UNBOUNDED, Status.VANISHING)
     status = jnp.where(none, end, Status.CONVERGED)
@@ -200,11 +199,9 @@ def regular_point(layer, q, c0):
     section = layer.section(q, jax.lax.stop_gradient(target))
     theta, solved = _angle(*jax.lax.stop_gradient((section, target)))
     theta = jnp.where(chaotic & solved, theta, 1.0)
-    theta = jax.lax.custom_root(
+    theta = implicit_root(
         lambda theta: jnp.where(chaotic & solved, section.gain_and_slope(theta)[0] / target - 1, 1.0 - theta),
         theta,
-        lambda _, solution: solution,
-        lambda gap, y: y / gap(jnp.ones_like(y)),
     )
     value, slope = section.gain_and_slope(theta)
     half = jnp.where(chaotic, theta / 2, 0.0)

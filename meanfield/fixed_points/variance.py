@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from meanfield.numerics.pytrees import register_dataclass
+from meanfield.numerics.roots import implicit_root
 from meanfield.status import Status
 
 _PLAIN_STEPS = 2000
@@ -306,12 +307,8 @@ def _refine(layer, low, high, found):
         state = (start, low, high, jnp.full_like(start, jnp.inf), 0)
         return jax.lax.while_loop(unfinished, step, state)[0]
 
-    x = jax.lax.custom_root(gap, start, solve, lambda g, y: y / _nonzero(g(jnp.ones_like(y))))
+    x = implicit_root(gap, start, solve)
     return jnp.exp(x)
-
-
-def _nonzero(x):
-    return jnp.where(x == 0, 1.0, x)
 
 
 def _judge(layer, q):

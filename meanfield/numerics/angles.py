@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from meanfield.numerics.roots import implicit_root
+
 
 def solve_angle(chord, chi_1):
     """theta in (0, pi/2] with chord(theta) = 1, or 0 if chi_1 = chord(0) <= 1.
@@ -50,9 +52,5 @@ def solve_angle(chord, chi_1):
         state = (start, jnp.zeros_like(start), start, jnp.full_like(start, jnp.inf), 0)
         return jax.lax.while_loop(unfinished, step, state)[0]
 
-    theta = jax.lax.custom_root(gap, start, solve, lambda g, y: y / _nonzero(g(jnp.ones_like(y))))
+    theta = implicit_root(gap, start, solve)
     return jnp.where(chaotic, theta, 0.0)
-
-
-def _nonzero(x):
-    return jnp.where(x == 0, 1.0, x)

@@ -21,6 +21,7 @@ from meanfield.layers import as_dense
 from meanfield.numerics.broadcasting import pointwise
 from meanfield.numerics.memo import Memo
 from meanfield.numerics.pytrees import register_dataclass, replaced
+from meanfield.numerics.roots import implicit_root
 from meanfield.priors import NormalPrior, OrthogonalPrior
 from meanfield.spectra.slopes import SlopeLaw, like_gaussian, slopes_at, stationary_points
 from meanfield.status import Status
@@ -253,5 +254,5 @@ def _largest_q(layer, depth, bound, spectral_exponent):
         return jax.lax.fori_loop(0, 50, step, ends)[0]
 
     guarded = lambda x: jnp.where(inside, excess(x), x)  # noqa: E731
-    root = jax.lax.custom_root(guarded, ends[0], solve, lambda g, y: y / g(jnp.ones_like(y)))
+    root = implicit_root(guarded, ends[0], solve)
     return jnp.where(inside, jnp.exp(root), jnp.where(over[0], 0.0, jnp.inf))

@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, Int
 from meanfield.layers import as_dense
 from meanfield.numerics.broadcasting import pointwise
 from meanfield.numerics.pytrees import register_dataclass
+from meanfield.numerics.roots import implicit_root
 from meanfield.spectra.contour import BentLaw
 from meanfield.spectra.marks import marks
 from meanfield.spectra.one_layer import one_orthogonal_layer
@@ -377,8 +378,4 @@ def _crossing(fn, low, high, *, rising):
         # The side outside the spectrum, where fn is a number.
         return low_ if rising else high_
 
-    return jax.lax.custom_root(fn, low, solve, lambda g, y: y / _nonzero(g(jnp.ones_like(y))))
-
-
-def _nonzero(x):
-    return jnp.where(x == 0, 1.0, x)
+    return implicit_root(fn, low, solve)

@@ -17,6 +17,7 @@ from jaxtyping import Array, Float, Int
 from meanfield.layers import as_dense
 from meanfield.numerics.broadcasting import pointwise
 from meanfield.numerics.pytrees import register_dataclass
+from meanfield.numerics.roots import implicit_root
 from meanfield.spectra.slopes import like_gaussian, slopes_at, stationary_points
 from meanfield.status import Status
 from meanfield.support import validation
@@ -134,4 +135,4 @@ def _solve(law, t):
         return jax.lax.while_loop(unfinished, step, (start, *ends, jnp.full_like(start, jnp.inf), 0))[0]
 
     start = jax.lax.stop_gradient(jnp.log((1 - t) / (t - law.zero)))
-    return jax.lax.custom_root(gap, start, solve, lambda g, y: y / g(jnp.ones_like(y)))
+    return implicit_root(gap, start, solve)

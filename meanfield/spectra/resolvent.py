@@ -41,6 +41,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from meanfield.numerics.pytrees import register_dataclass
+from meanfield.numerics.roots import implicit_root
 from meanfield.spectra.contour import BentLaw
 from meanfield.spectra.slopes import SlopeLaw
 
@@ -126,7 +127,7 @@ class Product:
             return jax.lax.while_loop(unfinished, step, (start, *ends, unknown, unknown, 0))[0]
 
         start = jnp.zeros_like(s) if start is None else jnp.clip(start, lowest + 1, highest - 1)
-        return jax.lax.custom_root(gap, start, solve, lambda g, y: y / _nonzero(g(jnp.ones_like(y))))
+        return implicit_root(gap, start, solve)
 
     def at(self, s, w) -> "CurvePoint":
         """The sums over the law at y = exp(s + i theta), w = log tan(theta/2); shape (points,)."""
@@ -268,7 +269,3 @@ def arg(z):
 
 def abs2(z):
     return z.real**2 + z.imag**2
-
-
-def _nonzero(x):
-    return jnp.where(x == 0, 1.0, x)

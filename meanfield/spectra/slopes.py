@@ -20,6 +20,7 @@ from meanfield.layers import Dense
 from meanfield.numerics.broadcasting import pointwise
 from meanfield.numerics.memo import Memo
 from meanfield.numerics.pytrees import register_dataclass, replaced
+from meanfield.numerics.roots import nonzero
 from meanfield.priors import NormalPrior
 from meanfield.status import Status
 
@@ -97,7 +98,7 @@ class SlopeLaw:
     @property
     def relative_variance(self):
         """Var d^2 / (E d^2)^2."""
-        return jnp.sum(self.weight * self.centred**2) / _nonzero(self.mean) ** 2
+        return jnp.sum(self.weight * self.centred**2) / nonzero(self.mean) ** 2
 
     @property
     def log_mean(self):
@@ -210,7 +211,3 @@ def slopes_at(layer, at, status):
     usable = (status == Status.CONVERGED) | (status == Status.UNSTABLE)
     status = jnp.where(usable & undefined, Status.INACCURATE, status)
     return SlopeLaw(law.square, law.weight, law.largest, scale, law.unbounded), status
-
-
-def _nonzero(x):
-    return jnp.where(x == 0, 1.0, x)
