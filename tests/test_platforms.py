@@ -17,7 +17,7 @@ P = mf.NormalPrior
 @functools.cache
 def table():
     """Of mean and variance: made before anything is traced."""
-    return tables_of(dual_of(mf.activations.tanh), mf.activations.tanh).lines_alone()
+    return tables_of(dual_of(mf.activations.tanh), mf.activations.tanh).lines_alone
 
 
 def tabulated(w):

@@ -36,7 +36,8 @@ from meanfield.support import validation
 FIELDS = tuple(f.name for f in dataclasses.fields(FixedPoint))
 INTEGERS = ("status", "phase")
 _FEWEST_FOR_TABLE = 400  # building a table costs about as much as a few hundred points by quadrature
-_QUICK = 1 << 17  # points up to which compiling takes longer than solving: then it is done in haste
+_SMALL = 1 << 17  # points: up to here compiling takes longer than solving, so it is done
+_QUICK = 2  # with less optimisation than XLA's own
 _FEW = (256, 2048)  # shapes in which points that need a solver of their own are gathered
 
 Columns = list[np.ndarray]
@@ -155,10 +156,10 @@ class TabulatedSolver(PointSolver):
         self.most = 1 << 14 if jax.default_backend() == "cpu" else 1 << 20
         self._family, self._start, self._opposite = family, (q0, c0), may_be_opposite(c0)
         self._exact = DirectSolver(family, example, q0, c0)
-        self._run = functools.partial(_run, few=_WHOLE_CHUNK if size <= _QUICK else 0)
+        self._run = functools.partial(_run, optimization=_QUICK if size <= _SMALL else None)
         self._tables = [tables_of(dual, activation) for activation, dual in example.moments()]
         self._lock = threading.Lock()
-        self._lines = _OnDevices([table.lines_alone().alone() for table in self._tables])
+        self._lines = _OnDevices([table.lines_alone.alone() for table in self._tables])
         self._ready: _OnDevices | None = None
 
     def solve(self, columns, device=None):
@@ -216,12 +217,14 @@ class _OnDevices:
 # --- the jobs: functions of a layer and numbers, to dictionaries ------------------------
 
 
-def _run(device, job: Callable, layer: Layer, *arrays, few=32, **static) -> dict:
+def _run(device, job: Callable, layer: Layer, *arrays, optimization=None, **static) -> dict:
     """A job for every layer of a chunk, on a device or the default one."""
     if device is not None:
         layer, arrays = jax.device_put((layer, arrays), device)
     whole = _WHOLE_CHUNK if layer.is_tabulated else None
-    return pointwise(job, layer, *arrays, static=tuple(static.values()), at_once=whole, few=few)
+    return pointwise(
+        job, layer, *arrays, static=tuple(static.values()), at_once=whole, optimization=optimization
+    )
 
 
 _WHOLE_CHUNK = 1 << 30

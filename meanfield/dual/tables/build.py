@@ -100,7 +100,8 @@ class DualTables:
     @functools.cached_property
     def known(self):
         """phi(0), and what phi looks like to vanishing and to unbounded signals."""
-        return _known(self.activation)
+        with jax.enable_x64(True):
+            return _known(self.activation)
 
     def build(self, panels) -> bool:
         """Tabulate the chord on the panels that are not there yet; whether there were any."""
@@ -120,12 +121,15 @@ class DualTables:
         """What has been tabulated so far (or of it these panels), ready for looking up."""
         built = tuple(sorted(self.chords if panels is None else panels))
         if self.last is None or self.last[0] != built:
-            self.last = built, self._assembled(built)
+            with jax.enable_x64(True):  # whoever asks first: it is kept for all
+                self.last = built, self._assembled(built)
         return self.last[1]
 
+    @functools.cached_property
     def lines_alone(self) -> TabulatedDual:
         """Mean and variance only: the same shapes whatever else has been tabulated."""
-        return self._assembled(())
+        with jax.enable_x64(True):
+            return self._assembled(())
 
     def _assembled(self, built: tuple[int, ...]) -> TabulatedDual:
         slots = np.full(PANELS, -1, np.int32)
@@ -136,7 +140,7 @@ class DualTables:
         patches, columns, ends, starts = zip(*pieces, *[_nothing()] * spare, strict=True)
         offsets = np.cumsum([0, *(p.size for p in patches)])
         flat = np.concatenate([p.ravel() for p in patches])
-        flat = np.pad(flat, (0, -flat.size % _STEP))
+        flat = np.pad(flat, (0, -flat.size % _STEP if built else 0))
         origin, *asymptotes = self.known
         return TabulatedDual(
             self.source,
