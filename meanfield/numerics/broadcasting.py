@@ -7,15 +7,13 @@ import numpy as np
 from meanfield.numerics.compiling import compiled
 
 
-def pointwise(
-    fn, layer, *arrays, static=(), at_once=None, few=32, optimization=None, shared=(), stacked=False
-):
+def pointwise(fn, layer, *arrays, static=(), at_once=None, optimization=None, shared=(), stacked=False):
     """Map ``fn(layer, *scalars, *shared, *static)`` over the broadcast of the others' leaves.
 
     Leaves that are scalars stay so: what depends on them alone is computed once.
     ``at_once`` points, or ``layer.points_at_once``, are treated together, which bounds
     the memory. ``stacked``: the layer's leaves end in an axis of layers, which ``fn`` gets whole.
-    Compiled, with the least optimisation up to ``few`` points, or at any number with that given (2 for what
+    Compiled, with the least optimisation for a few points, or at any number with that given (2 for what
     takes long at every point); for an activation that closes over a traced value, compiled afresh, for
     in a later call that value would mean nothing.
     """
@@ -23,7 +21,7 @@ def pointwise(
     limit = at_once or layer.points_at_once
     if layer.traced:
         return jax.jit(lambda *trees: _pointwise(fn, static, limit, stacked, trees, shared))(*trees)
-    if optimization is None and _size(trees, stacked) <= few:
+    if optimization is None and _size(trees, stacked) <= _FEW:
         optimization = 0
     return _COMPILED[optimization](fn, static, limit, stacked, trees, shared)
 
@@ -91,6 +89,7 @@ def _in_batches(at_point, flat, size, limit):
     return jax.tree.map(lambda x: x.reshape(batches * limit, *x.shape[2:])[:size], result)
 
 
+_FEW = 32  # whose answer takes milliseconds however they are compiled
 _STATIC = (0, 1, 2, 3)
 _COMPILED = {n: compiled(n, _STATIC)(_pointwise) for n in (0, 2)} | {
     None: jax.jit(_pointwise, static_argnums=_STATIC)
