@@ -99,22 +99,23 @@ class Workbench:
             self._changed.notify_all()
 
     def _draw(self, settings: Settings) -> None:
-        with self._changed:
-            moved = self._changed.wait_for(lambda: _key(self._latest) != _key(settings), _PAUSE_SECONDS)
-        if moved:
-            return
-        if _key(settings) not in self._diagrams:
-            diagram = view.diagram(settings)
-            with self._changed:
-                self._diagrams[_key(settings)] = diagram
-                if len(self._diagrams) > _DIAGRAMS_KEPT:
-                    self._diagrams.popitem(last=False)
-        elif settings.activation not in self._tables:
+        """The table first: it serves the diagram too, and what moves after that need not compete with it."""
+        if settings.activation not in self._tables:
             table = view.tabulated(settings.activation)
             if table is not None:
                 view.curves(settings, 1.0, table)  # compiles
             with self._changed:
                 self._tables[settings.activation] = table
+            return
+        with self._changed:
+            moved = self._changed.wait_for(lambda: _key(self._latest) != _key(settings), _PAUSE_SECONDS)
+        if moved:
+            return
+        diagram = view.diagram(settings)
+        with self._changed:
+            self._diagrams[_key(settings)] = diagram
+            if len(self._diagrams) > _DIAGRAMS_KEPT:
+                self._diagrams.popitem(last=False)
 
 
 def _key(settings: Settings | None) -> tuple[str, float]:
