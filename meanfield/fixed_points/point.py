@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from meanfield.fixed_points.correlation import at_variance, may_be_opposite, solve
 from meanfield.fixed_points.regular import fixed_point_by_table
 from meanfield.fixed_points.result import FixedPoint, masked
+from meanfield.fixed_points.strategies import solve_concrete
 from meanfield.fixed_points.variance import variance_fixed_points
 from meanfield.layers import as_layer
 from meanfield.numerics.broadcasting import pointwise
@@ -35,6 +36,8 @@ def fixed_point(activation, prior=None, *, q0=1.0, c0=0.0) -> FixedPoint:
     c0 = validation.real("c0", c0, low=-1.0, high=1.0)
     if layer.is_tabulated:
         return fixed_point_by_table(layer, q0, c0)
+    if (point := solve_concrete(layer, q0, c0)) is not None:
+        return point
     return pointwise(solve, layer, q0, c0, static=(may_be_opposite(c0),))
 
 

@@ -10,7 +10,9 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from queue import SimpleQueue
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +20,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from meanfield.dual import panel_of, tables_of
+from meanfield.dual.tables.build import SHIPPED, DualTables, is_shipped
 from meanfield.fixed_points.correlation import (
     at_limit,
     correlation_reached,
@@ -30,18 +33,34 @@ from meanfield.fixed_points.result import FixedPoint
 from meanfield.layers import Layer
 from meanfield.layers.families import Family
 from meanfield.numerics.broadcasting import is_shared, pointwise
+from meanfield.numerics.compiling import is_tracing, optimization_for
 from meanfield.status import Status
 from meanfield.support import validation
 
 FIELDS = tuple(f.name for f in dataclasses.fields(FixedPoint))
 INTEGERS = ("status", "phase")
 _FEWEST_FOR_TABLE = 400  # building a table costs about as much as a few hundred points by quadrature
-_SMALL = 1 << 17  # points: up to here compiling takes longer than solving, so it is done
-_QUICK = 2  # with less optimisation than XLA's own
 _FEW = (256, 2048)  # shapes in which points that need a solver of their own are gathered
 
 Columns = list[np.ndarray]
 Values = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Points:
+    """Where fixed points are wanted.
+
+    at: from columns, arrays of shape (n,), to a layer, q0 and c0, whose leaves are columns or numbers.
+    may_be_opposite: whether some c0 may be -1.
+    """
+
+    at: Callable[[Columns], tuple[Layer, Any, Any]]
+    may_be_opposite: bool
+
+    @classmethod
+    def of_family(cls, family: Family, q0: float, c0: float) -> "Points":
+        """A column for every parameter of a family."""
+        return cls(lambda columns: (family.layers(columns), q0, c0), may_be_opposite(c0))
 
 
 def solve_in_chunks(
@@ -96,22 +115,56 @@ def chunk_size(size: int, most: int) -> int:
     return min(most, 1 << (size - 1).bit_length())
 
 
-def point_solver(family: Family, q0: float, c0: float, size: int, first: Columns) -> "PointSolver":
-    """The solver for ``size`` layers of a family; ``first`` is one of them."""
-    example = family.layers(first)
-    if size >= _FEWEST_FOR_TABLE and is_worth_a_table(example):
-        return TabulatedSolver(family, example, q0, c0, size)
-    return DirectSolver(family, example, q0, c0)
+def point_solver(points: "Points", size: int, first: Columns) -> "PointSolver":
+    """The solver for ``size`` points; ``first`` is one of them."""
+    layer, _, _ = points.at(first)
+    if tables := _tables_for(layer, size):
+        return TabulatedSolver(points, layer, tables, size)
+    return DirectSolver(points, layer)
 
 
-def is_worth_a_table(layer: Layer) -> bool:
-    """Whether many points of layers of this kind are solved faster by tables: decided here alone."""
+def solve_concrete(layer: Layer, q0, c0) -> FixedPoint | None:
+    """The points of a layer whose leaves are numbers or arrays, by tables, rounded to their type.
+
+    None where there are no tables for it, or where something is being traced.
+    """
+    if is_tracing(layer, q0, c0):
+        return None
+    leaves, structure = jax.tree.flatten((layer, q0, c0))
+    shape = np.broadcast_shapes(*(np.shape(x) for x in leaves))
+    size, dtype = int(np.prod(shape)), jnp.result_type(float, *leaves)
+    if not (size and (tables := _tables_for(layer, size))):
+        return None
+    leaves = [np.asarray(x, np.float64) for x in leaves]
+    varying = [i for i, x in enumerate(leaves) if x.ndim or i >= len(leaves) - 2]
+    columns = [np.broadcast_to(leaves[i], shape).ravel() for i in varying]
+
+    def at(columns):
+        for i, column in zip(varying, columns, strict=True):
+            leaves[i] = column
+        return jax.tree.unflatten(structure, leaves)
+
+    with jax.enable_x64(True):
+        solver = TabulatedSolver(Points(at, may_be_opposite(c0)), layer, tables, size)
+        found = solve_in_chunks(solver, size, lambda start, stop: [c[start:stop] for c in columns])
+    types = dict.fromkeys(FIELDS, dtype) | dict.fromkeys(INTEGERS, jnp.int32)
+    return FixedPoint(**{n: jnp.asarray(found[n].reshape(shape), types[n]) for n in FIELDS})
+
+
+def _tables_for(layer: Layer, size: int) -> "list[DualTables]":
+    """The tables by which ``size`` points of layers of this kind are solved faster: decided here alone.
+
+    Few points take those that come with the package, as they come; many are worth new ones.
+    """
     moments = layer.moments()
-    if not moments or not all(dual.is_tabulable for _, dual in moments):
-        return False
+    if not all(dual.is_tabulable for _, dual in moments) or layer.traced:
+        return []
     # A table belongs to one value of the activation's parameters.
-    known = all(np.ndim(p) == 0 and not validation.is_traced(p) for a, _ in moments for p in a.params)
-    return known and not layer.traced
+    if any(np.ndim(p) > 0 or validation.is_traced(p) for a, _ in moments for p in a.params):
+        return []
+    if size < _FEWEST_FOR_TABLE and not all(is_shipped(activation) for activation, _ in moments):
+        return []
+    return [tables_of(dual, activation) for activation, dual in moments]
 
 
 def _padded(values: np.ndarray, size: int) -> np.ndarray:
@@ -138,57 +191,65 @@ class PointSolver(ABC):
 class DirectSolver(PointSolver):
     """By the moments' own source: a closed form, or a quadrature for few points."""
 
-    def __init__(self, family: Family, example: Layer, q0: float, c0: float):
+    def __init__(self, points: Points, example: Layer):
         self.most = example.points_at_once or 1 << 17
-        self._family, self._start, self._opposite = family, (q0, c0), may_be_opposite(c0)
+        self._points = points
 
     def solve(self, columns, device=None):
-        return self.solve_layers(self._family.layers(columns), device)
+        return self.solve_layers(*self._points.at(columns), device=device)
 
-    def solve_layers(self, layer: Layer, device=None) -> Values:
-        return on_host(_run(device, _solve, layer, *self._start, opposite=self._opposite))
+    def solve_layers(self, layer: Layer, q0, c0, device=None) -> Values:
+        return on_host(_run(device, _solve, layer, q0, c0, opposite=self._points.may_be_opposite))
 
 
 class TabulatedSolver(PointSolver):
     """By tables: regular points in bulk, unbounded and vanishing ones by their limit, others one by one."""
 
-    def __init__(self, family: Family, example: Layer, q0: float, c0: float, size: int):
+    def __init__(self, points: Points, example: Layer, tables: list[DualTables], size: int):
         self.most = 1 << 14 if jax.default_backend() == "cpu" else 1 << 20
-        self._family, self._start, self._opposite = family, (q0, c0), may_be_opposite(c0)
-        self._exact = DirectSolver(family, example, q0, c0)
-        self._run = functools.partial(_run, optimization=_QUICK if size <= _SMALL else None)
-        self._tables = [tables_of(dual, activation) for activation, dual in example.moments()]
+        self._points, self._opposite, self._tables = points, points.may_be_opposite, tables
+        self._exact = DirectSolver(points, example)
+        self._run = functools.partial(_run, optimization=optimization_for(size))
+        self._as_shipped = size < _FEWEST_FOR_TABLE
         self._lock = threading.Lock()
         self._lines = _OnDevices([table.lines_alone.alone() for table in self._tables])
         self._ready: _OnDevices | None = None
 
     def solve(self, columns, device=None):
-        (q0, c0), run = self._start, functools.partial(self._run, device)
-        plain = self._family.layers(columns)
+        plain, q0, c0 = self._points.at(columns)
+        run = functools.partial(self._run, device)
+        few = len(columns[0]) <= _FEW[0]
+        shapes = (len(columns[0]),) if few else _FEW
         lines = plain.with_moments(self._lines.on(device))
         found = on_host(run(_regular_variance, lines, q0))
         sure = found.pop("sure")
-        _fill(found, ~sure, functools.partial(run, _variance), lines, q0)
+        _fill(found, ~sure, functools.partial(run, _variance), lines, q0, shapes=shapes)
         q, status = found.pop("q"), found.pop("status")
         finite = status == Status.CONVERGED
-        layer = plain.with_moments(
-            self._with_panels([found[f"panel {i}"][finite] for i in range(len(found))]).on(device)
-        )
+        panels = np.array([found[f"panel {i}"] for i in range(len(found))])
+        beyond = finite & ~self._serves(panels)
+        tabulated = finite & ~beyond
+        layer = plain.with_moments(self._with_panels(panels[:, tabulated]).on(device))
         values, solved = _blank(q.size), np.zeros(q.shape, bool)
-        if layer.has_section:
+        if layer.has_section and tabulated.any():
             values = on_host(run(_regular_point, layer, q, c0))
             solved = values.pop("sure")
         limits = (status == Status.UNBOUNDED) | (status == Status.VANISHING)
-        others = ~np.where(finite, solved, limits)
-        for where, job, shapes in ((limits, _limit, _FEW[-1:]), (others, _correlation, _FEW)):
+        others = ~np.where(finite, solved | beyond, limits)
+        for where, job, sizes in ((limits, _limit, shapes[-1:]), (others, _correlation, shapes)):
             job = functools.partial(run, job, opposite=self._opposite)
-            _fill(values, where, job, layer, q, status, c0, shapes=shapes)
-        poor = values["status"] == Status.INACCURATE
+            _fill(values, where, job, layer, q, status, c0, shapes=sizes)
+        poor = ~beyond & (values["status"] == Status.INACCURATE)
         if poor.any():  # of the table, or of the source as well, which then need not be asked
             poor &= np.asarray(run(_is_resolved, plain, np.where(finite, q, 1.0)))
         exact = functools.partial(self._exact.solve_layers, device=device)
-        _fill(values, poor, exact, plain, shapes=(self._exact.most,))
+        most = min(self._exact.most, shapes[-1])
+        _fill(values, poor | beyond, exact, plain, q0, c0, shapes=(1, most) if few else (self._exact.most,))
         return values
+
+    def _serves(self, panels) -> np.ndarray:
+        """Whether there is a table, or will be, at the panels of each point."""
+        return np.all(np.isin(panels, SHIPPED), axis=0) if self._as_shipped else np.ones(panels.shape[1:], bool)
 
     def _with_panels(self, panels) -> "_OnDevices":
         """The tables with what they need for these panels of each."""

@@ -6,7 +6,14 @@ import numpy as np
 from meanfield.activations.names import as_activation
 from meanfield.asymmetric.solver import AsymmetricSolver
 from meanfield.asymmetric.special_weights import as_special_weight
-from meanfield.fixed_points.strategies import Columns, PointSolver, Values, point_solver, solve_in_chunks
+from meanfield.fixed_points.strategies import (
+    Columns,
+    Points,
+    PointSolver,
+    Values,
+    point_solver,
+    solve_in_chunks,
+)
 from meanfield.layers.families import Family, dense_family
 
 
@@ -14,7 +21,7 @@ def solver_of(family: Family, special_weight, q0: float, c0: float, size: int, f
     """The solver for ``size`` points of a family, with special weight if any; ``first`` is one of them."""
     if special_weight is not None:
         return AsymmetricSolver(family.activation, as_special_weight(special_weight), q0, c0)
-    return point_solver(family, q0, c0, size, first)
+    return point_solver(Points.of_family(family, q0, c0), size, first)
 
 
 def solve_points(

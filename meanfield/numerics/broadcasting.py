@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from meanfield.numerics.compiling import compiled
+from meanfield.numerics.compiling import compiled, optimization_for
 
 
 def pointwise(fn, layer, *arrays, static=(), at_once=None, optimization=None, shared=(), stacked=False):
@@ -21,8 +21,8 @@ def pointwise(fn, layer, *arrays, static=(), at_once=None, optimization=None, sh
     limit = at_once or layer.points_at_once
     if layer.traced:
         return jax.jit(lambda *trees: _pointwise(fn, static, limit, stacked, trees, shared))(*trees)
-    if optimization is None and _size(trees, stacked) <= _FEW:
-        optimization = 0
+    if optimization is None:
+        optimization = optimization_for(_size(trees, stacked))
     return _COMPILED[optimization](fn, static, limit, stacked, trees, shared)
 
 
@@ -89,7 +89,6 @@ def _in_batches(at_point, flat, size, limit):
     return jax.tree.map(lambda x: x.reshape(batches * limit, *x.shape[2:])[:size], result)
 
 
-_FEW = 32  # whose answer takes milliseconds however they are compiled
 _STATIC = (0, 1, 2, 3)
 _COMPILED = {n: compiled(n, _STATIC)(_pointwise) for n in (0, 2)} | {
     None: jax.jit(_pointwise, static_argnums=_STATIC)

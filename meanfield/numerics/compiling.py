@@ -32,6 +32,15 @@ def compiled(optimization: int, static_argnums=()):
     return decorate
 
 
+def optimization_for(points: int) -> int | None:
+    """What ``compiled`` takes, None for XLA's own: how long a program runs against how long it compiles."""
+    return 0 if points <= _FEW else 2 if points <= _MANY else None
+
+
+_FEW = 32  # whose answer takes milliseconds however they are compiled
+_MANY = 1 << 17  # from here on solving takes longer than compiling
+
+
 def traced_once(method):
     """A method that JAX traces once for arguments of one kind, however often a program has it.
 

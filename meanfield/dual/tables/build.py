@@ -54,6 +54,7 @@ _STEP = (
 CACHE_VARIABLE = "MEANFIELD_CACHE"
 _FORMAT = "3"
 _BITS = 56  # of a series, below its largest coefficient: a twentieth of the tolerance's rounding error
+SHIPPED = range(40, 58)  # 1e-6 < q < 6e4: panels that come with the package; others are built when needed
 _LINES = ("lines", "line_errors", "errors")
 
 
@@ -192,6 +193,12 @@ class DualTables:
         """Write all of it to a file. Raises OSError."""
         chords = {f"chord{panel}": series for panel, series in self.chords.items()}
         save_npz(path, {"format": np.array(_FORMAT)} | {n: getattr(self, n) for n in _LINES} | chords)
+
+
+def is_shipped(activation) -> bool:
+    """Whether the package comes with the tables of an activation, at the panels ``SHIPPED``."""
+    path = shipped_file(activation)
+    return path is not None and path.exists()
 
 
 def shipped_file(activation) -> Path | None:

@@ -4,9 +4,7 @@ import jax
 
 from meanfield.activations.names import NAMED
 from meanfield.dual.choice import dual_of, is_tabulable
-from meanfield.dual.tables.build import DualTables, shipped_file
-
-PANELS = range(40, 58)  # 1e-6 < q < 6e4; what is asked for beyond is built when it is
+from meanfield.dual.tables.build import SHIPPED, DualTables, shipped_file
 
 
 def main() -> None:
@@ -19,9 +17,9 @@ def main() -> None:
         path.unlink(missing_ok=True)
         with jax.enable_x64(True):
             tables = DualTables(source, activation)
-            tables.build(PANELS)
+            tables.build(SHIPPED)
         tables.write(path)
-        size, error = path.stat().st_size / 1024, tables.errors[PANELS].max()
+        size, error = path.stat().st_size / 1024, tables.errors[SHIPPED].max()
         print(f"{activation.name:12} {size:6.0f} kB, error {error:.0e}")
 
 
