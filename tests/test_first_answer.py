@@ -20,12 +20,15 @@ GRID = dict(weight_var=np.linspace(0.5, 4, 21), bias_var=np.linspace(0.01, 0.5, 
 @pytest.fixture
 def programs(caplog):
     """The names of all programs that are compiled from now on."""
-    with jax.log_compiles(), caplog.at_level(logging.WARNING):
+    before = jax.config.jax_log_compiles
+    jax.config.update("jax_log_compiles", True)  # in all threads
+    with caplog.at_level(logging.WARNING):
         yield lambda: [
             r.getMessage().split("Compiling ")[1].split()[0]
             for r in caplog.records
             if "Compiling " in r.getMessage()
         ]
+    jax.config.update("jax_log_compiles", before)
 
 
 @pytest.mark.slow
@@ -39,13 +42,16 @@ def test_what_a_diagram_has_compiled_serves_every_activation(activation, program
     assert large == []
 
 
-def test_a_point_at_other_values_compiles_nothing(programs):
+def test_a_point_at_other_values_or_of_another_name_compiles_nothing_large(programs):
     jax.clear_caches()
     mf.fixed_point("tanh", mf.NormalPrior(1.5, 0.1))
     before = len(programs())
     assert any("pointwise" in name for name in programs())
     mf.fixed_point("tanh", mf.NormalPrior(1.7, 0.2, 0.3), q0=2.0, c0=0.4)
     assert programs()[before:] == []
+    mf.fixed_point("sigmoid", mf.NormalPrior(20.0, 0.2))
+    mf.fixed_point("tanh", mf.NormalPrior([1.7, 1.8], 0.2))
+    assert [name for name in programs()[before:] if "pointwise" in name] == []
 
 
 def test_an_array_of_other_values_compiles_nothing(programs):

@@ -11,7 +11,6 @@ from meanfield.activations.activation import Activation
 from meanfield.activations.names import NAMED, as_activation
 from meanfield.dual import dual_of, is_tabulable
 from meanfield.dual.tables import build as tables
-
 from meanfield.dual.tables.cells import panel_of, q_of
 
 PANELS = (48, 50, 52)
@@ -45,7 +44,7 @@ def test_a_table_gives_the_moments_of_its_source_at_points_of_its_own(x64, name)
     built = name == "built"
     activation = STRETCHED if built else as_activation(name)
     table = table_of(activation) if built else tables.tables_of(dual_of(activation), activation)
-    assert built or table.chords.keys() == set(SHIPPED)
+    assert built or table.chords.keys() >= set(tables.SHIPPED)
     rng = np.random.default_rng(3)
     q = q_of(rng.choice(PANELS, 32), rng.uniform(-1, 1, 32))
     theta = np.pi / 2 * rng.uniform(0, 1, 32) ** 3 + 1e-4

@@ -29,6 +29,7 @@ class Dual(ABC):
     """Whether a table serves many points faster."""
     is_table: ClassVar[bool] = False
     is_closed_form: ClassVar[bool] = True
+    """Whether the moments are elementary functions: compiled at once, and right to rounding."""
     asymptotes: Any = None
     """What phi looks like to vanishing and to unbounded signals, of a table that knows."""
     points_at_once: ClassVar[int | None] = None

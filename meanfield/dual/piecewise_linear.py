@@ -36,6 +36,7 @@ class PiecewiseLinear(Dual):
     slopes: tuple[float, ...] = field(metadata={"static": True})
 
     is_tabulable = True
+    is_closed_form = False
 
     @property
     def _jumps(self) -> np.ndarray:

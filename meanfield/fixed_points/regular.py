@@ -198,7 +198,8 @@ def regular_point(layer, q, c0):
     target = jnp.where(chaotic, 1 / scale, 1.0)
     section = layer.section(q, jax.lax.stop_gradient(target))
     theta, solved = _angle(*jax.lax.stop_gradient((section, target)))
-    theta = jnp.where(chaotic & solved, theta, 1.0)
+    # No coefficient of the c-map is negative (THEORY section 4): c* >= 0.
+    theta = jnp.where(chaotic & solved, jnp.minimum(theta, np.pi / 2), 1.0)
     theta = implicit_root(
         lambda theta: jnp.where(chaotic & solved, section.gain_and_slope(theta)[0] / target - 1, 1.0 - theta),
         theta,

@@ -94,6 +94,9 @@ def solve_in_chunks(
         store(result, slice(start, stop), solved, stop - start)
         return stop - start
 
+    if size <= chunk:
+        advance(solve(0))
+        return result
     with ThreadPoolExecutor(len(devices)) as pool:
         waiting: deque = deque()
         try:
@@ -135,8 +138,11 @@ def solve_concrete(layer: Layer, q0, c0) -> FixedPoint | None:
     size, dtype = int(np.prod(shape)), jnp.result_type(float, *leaves)
     if not (size and (tables := _tables_for(layer, size))):
         return None
+    # All else is a column, also where it is one number: one program serves numbers and arrays.
+    parameters = {id(x) for x in jax.tree.leaves(layer.moments())}
+    of_activations = [i for i, x in enumerate(leaves) if id(x) in parameters]
     leaves = [np.asarray(x, np.float64) for x in leaves]
-    varying = [i for i, x in enumerate(leaves) if x.ndim or i >= len(leaves) - 2]
+    varying = [i for i, x in enumerate(leaves) if x.ndim or i not in of_activations]
     columns = [np.broadcast_to(leaves[i], shape).ravel() for i in varying]
 
     def at(columns):
@@ -162,7 +168,8 @@ def _tables_for(layer: Layer, size: int) -> "list[DualTables]":
     # A table belongs to one value of the activation's parameters.
     if any(np.ndim(p) > 0 or validation.is_traced(p) for a, _ in moments for p in a.params):
         return []
-    if size < _FEWEST_FOR_TABLE and not all(is_shipped(activation) for activation, _ in moments):
+    at_hand = all(is_shipped(activation) and not dual.is_closed_form for activation, dual in moments)
+    if size < _FEWEST_FOR_TABLE and not at_hand:
         return []
     return [tables_of(dual, activation) for activation, dual in moments]
 
@@ -249,7 +256,9 @@ class TabulatedSolver(PointSolver):
 
     def _serves(self, panels) -> np.ndarray:
         """Whether there is a table, or will be, at the panels of each point."""
-        return np.all(np.isin(panels, SHIPPED), axis=0) if self._as_shipped else np.ones(panels.shape[1:], bool)
+        return (
+            np.all(np.isin(panels, SHIPPED), axis=0) if self._as_shipped else np.ones(panels.shape[1:], bool)
+        )
 
     def _with_panels(self, panels) -> "_OnDevices":
         """The tables with what they need for these panels of each."""

@@ -20,6 +20,7 @@ Q_TERMS, ANGLE_TERMS = 8, 10  # coefficients of a cell's polynomials
 _PER_OCTAVE = CELLS // 2
 
 
+@jax.jit
 def cell_of(q):
     """Index of the cell in log q, and the position in it from -1 to 1.
 
@@ -99,6 +100,7 @@ def to_cells(n: int, cells: int, terms: int) -> np.ndarray:
     return np.linalg.inv(np.vander(local, increasing=True)) @ values
 
 
+@jax.jit
 def horner(coefficients, x):
     """(value, derivative) of a polynomial with coefficients in ascending order."""
     value, slope = coefficients[-1], 0.0 * x

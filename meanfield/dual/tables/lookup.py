@@ -259,6 +259,7 @@ def _at(array, index):
     return jax.lax.gather(array, index[None], _SCALAR, (1,), mode=inside)
 
 
+@jax.jit
 def _polynomial(coefficients, start, x):
     """The polynomial whose Q_TERMS coefficients begin at ``start``."""
     value = _at(coefficients, start + (Q_TERMS - 1))
