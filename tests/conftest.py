@@ -3,6 +3,7 @@
 import gc
 import os
 import tempfile
+from importlib.metadata import version
 from pathlib import Path
 
 os.environ["MPLBACKEND"] = "Agg"
@@ -12,14 +13,18 @@ os.environ["MPLBACKEND"] = "Agg"
 # serves the others. What runs apart from pytest (benchmarks) has XLA's own settings.
 os.environ.setdefault(
     "XLA_FLAGS",
-    "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
-    " --xla_cpu_parallel_codegen_split_count=1",
+    "--xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1"
+    # From jaxlib 0.11 on a flag that ends the process.
+    + " --xla_cpu_use_fusion_emitters=false" * (tuple(map(int, version("jaxlib").split(".")[:2])) < (0, 11)),
 )
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(tempfile.gettempdir()) / "meanfield-tests"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 
 import jax
 import pytest
+
+# Products of matrices as they are written, on accelerators too: what is compared here is the arithmetic.
+jax.config.update("jax_default_matmul_precision", "float32")
 
 
 @pytest.fixture

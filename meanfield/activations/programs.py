@@ -183,12 +183,16 @@ def _advice(fn, error) -> str:
     return " (use jnp.tanh in place of np.tanh or math.tanh, jnp.where in place of if)"
 
 
+_PARTS = ("eqns", "outvars", "consts")  # of a trace, in which there may be an array
+
+
 def _copied(value):
     """A trace with its own copy of every NumPy array: theirs can be written to."""
+    if isinstance(value, Jaxpr):  # which from JAX 0.11 on holds its constants itself
+        parts = {name: _copied(getattr(value, name)) for name in _PARTS if hasattr(value, name)}
+        return value.replace(**parts)
     if isinstance(value, ClosedJaxpr):
-        return ClosedJaxpr(_copied(value.jaxpr), [_copied(c) for c in value.consts])
-    if isinstance(value, Jaxpr):
-        return value.replace(eqns=_copied(value.eqns), outvars=_copied(value.outvars))
+        return ClosedJaxpr(_copied(value.jaxpr), _copied(value.consts))
     if isinstance(value, JaxprEqn):
         params = {name: _copied(p) for name, p in value.params.items()}
         return value.replace(invars=_copied(value.invars), params=params)

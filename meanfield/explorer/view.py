@@ -9,7 +9,7 @@ import numpy as np
 from meanfield.activations.names import as_activation
 from meanfield.dual import Dual, dual_of, is_tabulable, panel_of, tables_of
 from meanfield.explorer.settings import RANGES, Settings
-from meanfield.fixed_points.point import FixedPoint, fixed_point
+from meanfield.fixed_points.point import fixed_point
 from meanfield.fixed_points.stability import depth_scales_at, exponents_at
 from meanfield.grids.phase_diagrams import PhaseDiagram, phase_diagram
 from meanfield.layers import Dense
@@ -59,7 +59,7 @@ def numbers(settings: Settings) -> Numbers:
     """The fixed point and its rates. Compiles for seconds on the first call with an activation."""
     with jax.enable_x64(True):
         point = fixed_point(as_activation(settings.activation), settings.prior)
-        return _read(*jax.device_get((point, *_rates(point))))
+        return _read(*jax.device_get((point, exponents_at(point), depth_scales_at(point))))
 
 
 def curves(settings: Settings, q_star: float, table: Dual | None = None) -> Curves:
@@ -106,11 +106,6 @@ def _solved(layer: Dense, q_star: float):
 def _tabulated_at(q, map_q) -> bool:
     path = np.append(q[STARTS_Q.index(1.0)], map_q)
     return bool(np.all((path > _TABLE[0]) & (path < _TABLE[1])))
-
-
-@jax.jit
-def _rates(point: FixedPoint):
-    return exponents_at(point), depth_scales_at(point)
 
 
 def _read(point, exponents, scales) -> Numbers:

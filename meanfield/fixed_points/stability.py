@@ -7,6 +7,7 @@ from jaxtyping import Array, Float
 
 from meanfield.fixed_points.point import fixed_point
 from meanfield.fixed_points.result import FixedPoint
+from meanfield.numerics.compiling import compiled
 from meanfield.numerics.pytrees import register_dataclass
 from meanfield.status import Status
 
@@ -48,6 +49,7 @@ def depth_scales(activation, prior=None, *, q0=1.0, c0=0.0) -> DepthScales:
     return depth_scales_at(fixed_point(activation, prior, q0=q0, c0=c0))
 
 
+@compiled(0)
 def exponents_at(point: FixedPoint) -> LyapunovExponents:
     """Lyapunov exponents at a fixed point that is known."""
     transverse = _log(point.chi_perp) / 2
@@ -59,6 +61,7 @@ def exponents_at(point: FixedPoint) -> LyapunovExponents:
     return LyapunovExponents(q=radial, c=_log(point.chi_c), maximal=maximal)
 
 
+@compiled(0)
 def depth_scales_at(point: FixedPoint) -> DepthScales:
     """Depth scales at a fixed point that is known."""
     return DepthScales(q=_depth_scale(point.chi_q), c=_depth_scale(point.chi_c))

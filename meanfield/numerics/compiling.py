@@ -65,10 +65,14 @@ def is_tracing(*trees) -> bool:
 def _options(optimization: int) -> dict:
     """What this version of XLA knows of the options, on a CPU."""
     wanted = {"xla_backend_optimization_level": optimization, "xla_cpu_use_fusion_emitters": False}
+    return {name: value for name, value in wanted.items() if _is_known(name, value)}
+
+
+def _is_known(option: str, value) -> bool:
     if jax.default_backend() != "cpu":
-        return {}
+        return False
     try:
-        jax.jit(lambda x: x, compiler_options=wanted).lower(0.0).compile()
+        jax.jit(lambda x: x, compiler_options={option: value}).lower(0.0).compile()
     except Exception:  # an option of another version
-        return {}
-    return wanted
+        return False
+    return True

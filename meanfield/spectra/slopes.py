@@ -15,9 +15,11 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from meanfield.dual.quadrature import _tail, graded_nodes
+from meanfield.fixed_points.strategies import solve_concrete
 from meanfield.fixed_points.variance import variance_fixed_point
 from meanfield.layers import Dense
 from meanfield.numerics.broadcasting import pointwise
+from meanfield.numerics.compiling import compiled
 from meanfield.numerics.memo import Memo
 from meanfield.numerics.pytrees import register_dataclass, replaced
 from meanfield.numerics.roots import nonzero
@@ -183,18 +185,29 @@ def stationary_points(layer, q0):
 
     At an unbounded or vanishing variance slopes are those far from the origin, or at it.
     """
+    point = solve_concrete(layer, q0, 0.0)
+    if point is not None and bool(jnp.all(jnp.isin(point.status, jnp.array(_SAID_BY_THE_VARIANCE)))):
+        return _with_stand_in(point.q, point.status)
     return pointwise(_stationary_point, layer, q0)
+
+
+_SAID_BY_THE_VARIANCE = (Status.CONVERGED, Status.UNBOUNDED, Status.VANISHING, Status.INVALID)
 
 
 def _stationary_point(layer, q0):
     valid = layer.is_valid() & jnp.isfinite(q0) & (q0 >= 0)
     layer, q0 = layer.guarded(valid), jnp.where(valid, q0, 1.0)
     q, status = variance_fixed_point(layer, q0)
+    return _with_stand_in(jnp.where(valid, q, jnp.nan), jnp.where(valid, status, Status.INVALID))
+
+
+@compiled(0)
+def _with_stand_in(q, status):
+    """(q*, the variance that stands for it where it is 0 or infinite, status)."""
     ends = {Status.UNBOUNDED: (jnp.inf, 1e20), Status.VANISHING: (0.0, 1e-20)}
-    value = at = q
+    value, at = q, jnp.where(status == Status.INVALID, 1.0, q)
     for code, (end, stand_in) in ends.items():
         value, at = jnp.where(status == code, end, value), jnp.where(status == code, stand_in, at)
-    value, status = jnp.where(valid, value, jnp.nan), jnp.where(valid, status, Status.INVALID)
     return value, at, status.astype(jnp.int32)
 
 
