@@ -40,7 +40,8 @@ from meanfield.support import validation
 FIELDS = tuple(f.name for f in dataclasses.fields(FixedPoint))
 INTEGERS = ("status", "phase")
 _FEWEST_FOR_TABLE = 400  # building a table costs about as much as a few hundred points by quadrature
-_FEW = (256, 2048)  # shapes in which points that need a solver of their own are gathered
+_FEW: tuple[int, ...] = (256, 2048)  # shapes in which points that need a solver of their own are gathered
+_MANY = (256, 2048, 1 << 16)  # the same on accelerators
 
 Columns = list[np.ndarray]
 Values = dict[str, np.ndarray]
@@ -213,7 +214,7 @@ class TabulatedSolver(PointSolver):
     """By tables: regular points in bulk, unbounded and vanishing ones by their limit, others one by one."""
 
     def __init__(self, points: Points, example: Layer, tables: list[DualTables], size: int):
-        self.most = 1 << 14 if jax.default_backend() == "cpu" else 1 << 20
+        self.most, self._shapes = (1 << 14, _FEW) if jax.default_backend() == "cpu" else (1 << 20, _MANY)
         self._points, self._opposite, self._tables = points, points.may_be_opposite, tables
         self._exact = DirectSolver(points, example)
         self._run = functools.partial(_run, optimization=optimization_for(size))
@@ -226,7 +227,7 @@ class TabulatedSolver(PointSolver):
         plain, q0, c0 = self._points.at(columns)
         run = functools.partial(self._run, device)
         few = len(columns[0]) <= _FEW[0]
-        shapes = (len(columns[0]),) if few else _FEW
+        shapes = (len(columns[0]),) if few else self._shapes
         lines = plain.with_moments(self._lines.on(device))
         found = on_host(run(_regular_variance, lines, q0))
         sure = found.pop("sure")
@@ -250,8 +251,8 @@ class TabulatedSolver(PointSolver):
         if poor.any():  # of the table, or of the source as well, which then need not be asked
             poor &= np.asarray(run(_is_resolved, plain, np.where(finite, q, 1.0)))
         exact = functools.partial(self._exact.solve_layers, device=device)
-        most = min(self._exact.most, shapes[-1])
-        _fill(values, poor | beyond, exact, plain, q0, c0, shapes=(1, most) if few else (self._exact.most,))
+        most = self._exact.most
+        _fill(values, poor | beyond, exact, plain, q0, c0, shapes=(1, min(most, q.size)) if few else (most,))
         return values
 
     def _serves(self, panels) -> np.ndarray:
