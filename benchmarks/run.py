@@ -27,6 +27,7 @@ NAMES = (
     "core",
     "first_answer",
     "scale",
+    "accelerator",
     "spectra",
     "asymmetric",
     "sweep",
