@@ -78,6 +78,7 @@ def check(name, diagram):
     assert np.all((after < q)[vanishing] | (q[vanishing] < 1e-20)), name
     assert np.all(diagram.c[converged & (diagram.phase == mf.Phase.ORDERED)] == 1)
     assert np.all(diagram.c[converged & (diagram.phase == mf.Phase.CHAOTIC)] < 1)
+    assert np.all(np.abs(diagram.chi_perp[diagram.phase == mf.Phase.CRITICAL] - 1) < 1e-6)
 
 
 @pytest.mark.slow

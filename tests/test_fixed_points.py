@@ -233,6 +233,28 @@ def test_relu_numbers_of_the_bounded_chaotic_phase(x64):
     assert abs(found.c[3]) <= 1e-12  # orthogonal signals
 
 
+# --- what critical means ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("activation", "weight_var", "bias_var", "phase"),
+    [
+        ("relu", 2.0, 0.0, Phase.CRITICAL),
+        ("relu", 1.0, 0.0, Phase.NEUTRAL),
+        ("relu", 3.0, 0.1, Phase.NEUTRAL),
+        ("gelu", 4.0, 0.1, Phase.NEUTRAL),
+        ("tanh", 0.8, 0.0, Phase.NEUTRAL),
+        ("linear", 0.5, 0.1, Phase.ORDERED),
+    ],
+)
+def test_critical_is_where_gradients_keep_their_norm(x64, activation, weight_var, bias_var, phase):
+    found = mf.fixed_point(activation, mf.NormalPrior(weight_var, bias_var))
+    assert found.phase == phase
+    if phase != Phase.ORDERED:
+        assert abs(found.chi_1 - 1) < 1e-12
+        assert (abs(found.chi_perp - 1) < 1e-12) == (phase == Phase.CRITICAL)
+
+
 # --- properties -------------------------------------------------------------------------
 
 weight_vars = st.floats(0.05, 6.0)

@@ -114,6 +114,7 @@ def _add_counts(table: Table, phases: dict, statuses: dict) -> None:
     size = sum(statuses.values())
     meanings = {phase: f"chi_1 {sign} 1" for phase, sign in zip(Phase, "<=>", strict=False)}
     meanings[Phase.UNDEFINED] = "chi_1 has no value"
+    meanings[Phase.NEUTRAL] = "chi_1 = 1, of a variance that does not stay"
     for counts in (phases, statuses):
         for code, count in counts.items():
             if count:

@@ -140,7 +140,7 @@ def _swatch(colour: str) -> html.Span:
 def _phase_legend() -> list:
     phases = [
         html.Span([_swatch(PHASE_COLOURS[p]), p.name.lower()])
-        for p in (Phase.ORDERED, Phase.CRITICAL, Phase.CHAOTIC)
+        for p in (Phase.ORDERED, Phase.CRITICAL, Phase.CHAOTIC, Phase.NEUTRAL)
     ]
     lines = [
         html.Span([html.Span("—", className="mark"), html.Span([*_sub("χ", "1"), " = 1"])]),

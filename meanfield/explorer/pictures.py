@@ -177,7 +177,7 @@ def _lines(diagram: PhaseDiagram) -> list[dict]:
     """chi_1 = 1, for each region of the variance, since it jumps between them; where q becomes unbounded."""
     unbounded, vanishing = diagram.status == Status.UNBOUNDED, diagram.status == Status.VANISHING
     # Rounding decides on which side of 1 a critical point falls.
-    chi_1 = np.where(diagram.phase == Phase.CRITICAL, 1.0, diagram.chi_1)
+    chi_1 = np.where(np.isin(diagram.phase, (Phase.CRITICAL, Phase.NEUTRAL)), 1.0, diagram.chi_1)
     lines = []
     for region in (unbounded, vanishing, ~(unbounded | vanishing)):
         values = np.where(region, chi_1, np.nan)

@@ -82,7 +82,8 @@ def _at_limit(layer, status) -> FixedPoint:
 
 
 def _point(q, one_minus_c, chi_q, chi_c, chi_1, chi_perp, status) -> FixedPoint:
-    return FixedPoint(q, 1 - one_minus_c, one_minus_c, chi_q, chi_c, chi_1, chi_perp, status, phase_of(chi_1))
+    phase = phase_of(chi_1, status)
+    return FixedPoint(q, 1 - one_minus_c, one_minus_c, chi_q, chi_c, chi_1, chi_perp, status, phase)
 
 
 def _reached_from(c0, opposite, layer, point, finite) -> FixedPoint:

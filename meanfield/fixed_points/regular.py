@@ -220,7 +220,7 @@ def regular_point(layer, q, c0):
         chi_1,
         chi_perp,
         status,
-        phase_of(chi_1).astype(jnp.int32),
+        phase_of(chi_1, status).astype(jnp.int32),
     )
     # C is convex: its slope at c* is as far below 1 as chi_1 is above, or further.
     convex = (chi_c < (1 + chi_1) / 2) | (jnp.abs(chi_1 - 1) <= eps ** (2 / 3))

@@ -19,7 +19,7 @@ class FixedPoint:
     chi_q: Q'(q*), or the growth Q(q)/q of an unbounded or vanishing variance.
     chi_c: C'(c*). chi_1: C'(1). chi_perp: growth per layer of the squared norm of a
         transverse perturbation, sigma_w^2 E phi'^2.
-    status: integers of ``Status``. phase: integers of ``Phase``, from chi_1.
+    status: integers of ``Status``. phase: integers of ``Phase``, from chi_1 and status.
 
     Source: THEORY sections 4 and 5; Poole et al. 2016; Schoenholz et al. 2017.
     """
@@ -43,9 +43,11 @@ def masked(result, valid):
     return type(result)(**fields)
 
 
-def phase_of(chi_1):
-    """``Phase`` from the slope of the c-map at c = 1."""
+def phase_of(chi_1, status):
+    """``Phase`` from the slope of the c-map at c = 1 and the status of the variance."""
     tolerance = jnp.finfo(chi_1.dtype).eps ** (2 / 3)
+    stays = (status == Status.CONVERGED) | (status == Status.MARGINAL)
     phase = jnp.where(chi_1 > 1, Phase.CHAOTIC, Phase.ORDERED)
-    phase = jnp.where(jnp.abs(chi_1 - 1) <= tolerance, Phase.CRITICAL, phase)
+    at_one = jnp.where(stays, Phase.CRITICAL, Phase.NEUTRAL)
+    phase = jnp.where(jnp.abs(chi_1 - 1) <= tolerance, at_one, phase)
     return jnp.where(jnp.isnan(chi_1), Phase.UNDEFINED, phase)

@@ -8,7 +8,8 @@ PHASE_COLOURS = {
     Phase.ORDERED: "#B8D7EC",
     Phase.CRITICAL: "#F3E37C",
     Phase.CHAOTIC: "#E08B55",
-    Phase.UNDEFINED: "#D4D4D4",
+    Phase.UNDEFINED: "#F7F7F7",
+    Phase.NEUTRAL: "#CDCDCD",
 }
 # Okabe and Ito's colours, with a quiet one for what is the rule.
 STATUS_COLOURS = {

@@ -292,7 +292,7 @@ def _draw_lines(ax, grid: _Grid) -> list:
 
 def _draw_critical_line(ax, grid: _Grid) -> bool:
     """One contour for each region of the variance: chi_1 jumps from one to the next."""
-    critical = grid.field("phase") == Phase.CRITICAL
+    critical = np.isin(grid.field("phase"), (Phase.CRITICAL, Phase.NEUTRAL))
     # Rounding decides on which side of 1 a critical point falls.
     chi_1 = np.where(critical, 1.0, grid.field("chi_1"))
     unbounded, vanishing = grid.has(Status.UNBOUNDED), grid.has(Status.VANISHING)

@@ -351,7 +351,7 @@ def _at_noise(layer, families: Families, t, direction, q_start) -> AsymmetricFix
         chi_1=chi_1,
         chi_perp=settle(chi_perp, chi_perp),
         status=status,
-        phase=phase_of(chi_1),
+        phase=phase_of(chi_1, status),
         mean=settle(
             jnp.sqrt(noise_var) * first_moment * law.mean, first_moment * far_law.mean / jnp.sqrt(far_width)
         ),
