@@ -65,6 +65,16 @@ def test_relu_bounded_phase_is_critical_at_weight_variance_two(relu):
     np.testing.assert_allclose(bounded[:, 0], 2, atol=CELL[0])
 
 
+def test_the_legend_lists_what_shows_beside_the_line():
+    def phases(side):
+        axes = {"weight_var": np.linspace(1, 4, side), "anticorrelation": np.linspace(-1, 1, side)}
+        legend = legend_texts(drawn(mf.phase_diagram("relu", bias_var=0.1, **axes)))
+        return set(legend) & {phase.name.lower() for phase in mf.Phase}
+
+    assert phases(7) == {"ordered", "chaotic", "critical", "neutral"}
+    assert phases(201) == {"ordered", "chaotic"}
+
+
 def test_relu_unbounded_phase_is_critical_without_correlation(relu):
     line = vertices(drawn(relu), "chi_1 = 1")
     unbounded = line[line[:, 0] > 2 + CELL[0]]

@@ -14,6 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
 from matplotlib.transforms import ScaledTranslation
+from numpy.lib.stride_tricks import sliding_window_view
 
 from meanfield.plotting.colours import PHASE_COLOURS, STATUS_COLOURS
 from meanfield.status import Phase, Status
@@ -196,15 +197,27 @@ def _draw_cells(ax, grid: _Grid, quantity: str) -> list:
 
 def _draw_codes(ax, grid: _Grid, quantity: str) -> list:
     """Phases or statuses in their own colours, wherever and in whatever company they occur."""
-    colours = PHASE_COLOURS if quantity == "phase" else STATUS_COLOURS
+    colours, under_the_line = (
+        (PHASE_COLOURS, _UNDER_THE_LINE) if quantity == "phase" else (STATUS_COLOURS, ())
+    )
     norm = BoundaryNorm(np.arange(len(colours) + 1) - 0.5, len(colours))
     codes = grid.field(quantity)
     _mesh(ax, grid, codes, cmap=ListedColormap(list(colours.values())), norm=norm)
     return [
         Patch(facecolor=colour, edgecolor="#666666", linewidth=0.6, label=code.name.lower().replace("_", " "))
         for code, colour in colours.items()
-        if (codes == code).any()
+        if (_is_wider_than_a_line if code in under_the_line else np.any)(codes == code)
     ]
+
+
+_UNDER_THE_LINE = (Phase.CRITICAL, Phase.NEUTRAL)
+_LINES_ACROSS = 80  # lines with their rims, side by side, fill the axes
+
+
+def _is_wider_than_a_line(inside: np.ndarray) -> bool:
+    """Whether any of a phase shows beside the line chi_1 = 1 that is drawn over it."""
+    window = tuple(-(-n // _LINES_ACROSS) for n in inside.shape)
+    return bool(sliding_window_view(inside, window).all(axis=(-2, -1)).any())
 
 
 def _mesh(ax, grid: _Grid, values, **how):
@@ -292,7 +305,7 @@ def _draw_lines(ax, grid: _Grid) -> list:
 
 def _draw_critical_line(ax, grid: _Grid) -> bool:
     """One contour for each region of the variance: chi_1 jumps from one to the next."""
-    critical = np.isin(grid.field("phase"), (Phase.CRITICAL, Phase.NEUTRAL))
+    critical = np.isin(grid.field("phase"), _UNDER_THE_LINE)
     # Rounding decides on which side of 1 a critical point falls.
     chi_1 = np.where(critical, 1.0, grid.field("chi_1"))
     unbounded, vanishing = grid.has(Status.UNBOUNDED), grid.has(Status.VANISHING)
