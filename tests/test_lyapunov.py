@@ -51,10 +51,12 @@ def test_the_correlation_keeps_its_memory_at_criticality(x64):
     assert np.isinf(scales.c[1]) and scales.c[1] > 0
     assert scales.c[0] > 1000 and scales.c[2] > 1000
     assert np.isinf(mf.depth_scales("relu", mf.NormalPrior(2.0)).q)
+    at_rounding = mf.depth_scales("gelu", mf.NormalPrior(np.linspace(2.1, 4.0, 64), 0.1))  # chi_c = 1 there
+    assert np.all(np.isinf(at_rounding.c) | (at_rounding.c < 1e10))
 
 
-def test_an_expanding_direction_has_a_negative_scale(x64):
-    assert mf.depth_scales("relu", mf.NormalPrior(4.0, 0.1)).q < 0
+def test_an_expanding_direction_has_a_rate_and_no_scale(x64):
+    assert np.isnan(mf.depth_scales("relu", mf.NormalPrior(4.0, 0.1)).q)
     assert mf.lyapunov_exponents("relu", mf.NormalPrior(4.0, 0.1)).q > 0
 
 

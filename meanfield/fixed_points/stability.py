@@ -32,7 +32,8 @@ class LyapunovExponents:
 class DepthScales:
     """Layers over which the variance (xi_q) and the correlation (xi_c) converge by a factor e.
 
-    Infinite at criticality. A scale is negative where its direction expands.
+    Infinite where that takes a power of the depth (chi = 1, to the tolerance of ``Phase``), NaN where
+    perturbations grow: nothing converges there.
     """
 
     q: Float[Array, "..."]
@@ -69,8 +70,10 @@ def depth_scales_at(point: FixedPoint) -> DepthScales:
 
 def _depth_scale(chi):
     rate = _log(jnp.abs(chi))
-    critical = jnp.abs(rate) <= 4 * jnp.finfo(rate.dtype).eps
-    return jnp.where(critical, jnp.inf, -1 / jnp.where(critical, 1.0, rate))
+    critical = jnp.abs(rate) <= jnp.finfo(rate.dtype).eps ** (2 / 3)
+    contracts = (rate < 0) & ~critical
+    scale = jnp.where(contracts, -1 / jnp.where(contracts, rate, -1.0), jnp.nan)
+    return jnp.where(critical, jnp.inf, scale)
 
 
 def _log(x):

@@ -227,10 +227,10 @@ def _mesh(ax, grid: _Grid, values, **how):
 def _values(grid: _Grid, quantity: str) -> np.ndarray:
     if not quantity.startswith("xi_"):
         return grid.field(quantity)
-    with np.errstate(divide="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore"):
         rate = np.log(np.abs(grid.field(quantity.replace("xi_", "chi_"))))
-        # Rounding decides the sign of a rate as small as this one.
-        return np.where(np.abs(rate) < 1e-14, np.inf, -1 / rate)
+        scale = np.where(rate < 0, -1 / rate, np.nan)  # as ``DepthScales``
+        return np.where(np.abs(rate) <= np.finfo(float).eps ** (2 / 3), np.inf, scale)
 
 
 def _scaled(values, scale: str, trusted):
