@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from meanfield.activations.activation import Activation
-from meanfield.activations.asymptotes import asymptote_at_infinity, asymptote_at_zero
+from meanfield.activations.asymptotes import Asymptote, asymptote_at_infinity, asymptote_at_zero
 from meanfield.activations.names import NAMED
 from meanfield.activations.programs import content_key
 from meanfield.dual.base import Dual
@@ -51,10 +51,10 @@ _BATCH = 32
 # Coefficients: of 36 small panels, or 12 large ones, so that all tables that are shipped have one size.
 _STEP = 36 * CELLS * _SIZES[0][1] * ANGLE_TERMS * Q_TERMS
 CACHE_VARIABLE = "MEANFIELD_CACHE"
-_FORMAT = "3"
+_FORMAT = "4"
 _BITS = 56  # of a series, below its largest coefficient: a twentieth of the tolerance's rounding error
 SHIPPED = range(40, 58)  # 1e-6 < q < 6e4: panels that come with the package; others are built when needed
-_LINES = ("lines", "line_errors", "errors")
+_KEPT = ("lines", "line_errors", "errors", "known")
 
 
 def tables_of(source: Dual, activation, cache=None) -> "DualTables":
@@ -78,7 +78,8 @@ class DualTables:
 
     lines: Chebyshev coefficients in log q of (mean - phi(0)) / sqrt(q) and variance / q, shape
     (panels, 2, rows). chords: of the chord, by panel, shape (columns, rows). line_errors, errors:
-    relative, by panel, of mean and variance, and of the chord too.
+    relative, by panel, of mean and variance, and of the chord too. known: phi(0), and the numbers of what phi
+    looks like to vanishing and to unbounded signals.
     """
 
     source: Dual
@@ -87,6 +88,7 @@ class DualTables:
     lines: np.ndarray = field(init=False)
     line_errors: np.ndarray = field(init=False)
     errors: np.ndarray = field(init=False)
+    known: np.ndarray = field(init=False)
     chords: dict[int, np.ndarray] = field(default_factory=dict)
     last: tuple[tuple[int, ...], TabulatedDual] | None = None
 
@@ -95,13 +97,9 @@ class DualTables:
             return
         self.lines, self.line_errors = line_series(self.source)
         self.errors = self.line_errors.copy()
-        self._save()
-
-    @functools.cached_property
-    def known(self):
-        """phi(0), and what phi looks like to vanishing and to unbounded signals."""
         with jax.enable_x64(True):
-            return _known(self.activation)
+            self.known = np.array(jax.tree.leaves(jax.device_get(_known(self.activation))), float)
+        self._save()
 
     def build(self, panels) -> bool:
         """Tabulate the chord on the panels that are not there yet; whether there were any."""
@@ -141,10 +139,10 @@ class DualTables:
         offsets = np.cumsum([0, *(p.size for p in patches)])
         flat = np.concatenate([p.ravel() for p in patches])
         flat = np.pad(flat, (0, -flat.size % _STEP if built else 0))
-        origin, *asymptotes = self.known
+        origin, *ends_of_phi = self.known
         return TabulatedDual(
             self.source,
-            origin,
+            jnp.asarray(origin),
             jnp.asarray(cut_lines(self.lines)),
             jnp.asarray(flat),
             jnp.asarray(np.stack(ends)),
@@ -154,7 +152,7 @@ class DualTables:
             jnp.asarray(columns, dtype=jnp.int32),
             jnp.asarray(self.line_errors),
             jnp.asarray(np.where(slots < 0, np.inf, self.errors)),
-            tuple(asymptotes),
+            (_asymptote(*ends_of_phi[:4]), _asymptote(*ends_of_phi[4:])),
         )
 
     # --- the cache ------------------------------------------------------------
@@ -172,7 +170,7 @@ class DualTables:
             with np.load(path, allow_pickle=False) as file:
                 if str(file["format"]) != _FORMAT:
                     return False
-                self.lines, self.line_errors, self.errors = (file[n] for n in _LINES)
+                self.lines, self.line_errors, self.errors, self.known = (file[n] for n in _KEPT)
                 self.chords = {int(n[5:]): file[n] for n in file.files if n.startswith("chord")}
         except Exception:  # written by something else, or damaged: build anew and replace it
             self.chords = {}
@@ -191,7 +189,7 @@ class DualTables:
     def write(self, path: Path) -> None:
         """Write all of it to a file. Raises OSError."""
         chords = {f"chord{panel}": series for panel, series in self.chords.items()}
-        save_npz(path, {"format": np.array(_FORMAT)} | {n: getattr(self, n) for n in _LINES} | chords)
+        save_npz(path, {"format": np.array(_FORMAT)} | {n: getattr(self, n) for n in _KEPT} | chords)
 
 
 def is_shipped(activation) -> bool:
@@ -223,6 +221,12 @@ def _known(activation):
     dtype = jnp.result_type(float)
     ends = (end(activation, dtype) for end in (asymptote_at_zero, asymptote_at_infinity))
     return activation(jnp.zeros((), dtype)), *ends
+
+
+def _asymptote(left, right, degree, smooth) -> Asymptote:
+    return Asymptote(
+        jnp.asarray(left), jnp.asarray(right), jnp.asarray(int(degree)), jnp.asarray(bool(smooth))
+    )
 
 
 # --- from the source to series ------------------------------------------------------
