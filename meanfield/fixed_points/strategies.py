@@ -147,9 +147,8 @@ def solve_concrete(layer: Layer, q0, c0) -> FixedPoint | None:
     columns = [np.broadcast_to(leaves[i], shape).ravel() for i in varying]
 
     def at(columns):
-        for i, column in zip(varying, columns, strict=True):
-            leaves[i] = column
-        return jax.tree.unflatten(structure, leaves)
+        given = dict(zip(varying, columns, strict=True))
+        return jax.tree.unflatten(structure, [given.get(i, leaf) for i, leaf in enumerate(leaves)])
 
     with jax.enable_x64(True):
         solver = TabulatedSolver(Points(at, may_be_opposite(c0)), layer, tables, size)
