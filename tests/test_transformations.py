@@ -115,6 +115,27 @@ def test_single_precision_in_gives_single_precision_out(x64, name):
     assert path.q.dtype == path.c.dtype == jnp.float32
 
 
+def test_single_precision_is_double_precision_rounded_where_there_are_tables():
+    weight_var = np.linspace(0.7, 3, 9, dtype=np.float32)
+    found = mf.fixed_point("tanh", mf.NormalPrior(weight_var, np.float32(0.125)))
+    with jax.enable_x64(True):
+        exact = mf.fixed_point("tanh", mf.NormalPrior(weight_var.astype(float), 0.125))
+    for field in FLOATS:
+        np.testing.assert_array_equal(getattr(found, field), np.float32(getattr(exact, field)))
+
+
+@pytest.mark.slow
+def test_a_large_array_is_solved_as_a_diagram_is(x64):
+    weight_var, bias_var = np.linspace(0.5, 3, 150), np.linspace(0, 0.5, 150)  # two chunks, in two threads
+    diagram = mf.phase_diagram("tanh", weight_var=weight_var, bias_var=bias_var)
+    found = mf.fixed_point("tanh", mf.NormalPrior(weight_var[:, None], bias_var))
+    for field in FLOATS:
+        np.testing.assert_allclose(
+            getattr(found, field), getattr(diagram, field), rtol=1e-9, atol=1e-12, err_msg=field
+        )
+    np.testing.assert_array_equal(found.status, diagram.status)
+
+
 def test_without_x64_everything_is_single_precision():
     assert mf.fixed_point("relu", PRIOR).q.dtype == jnp.float32
     assert mf.fixed_point("relu", mf.NormalPrior(np.float64(2.3), 0.1)).q.dtype == jnp.float32
