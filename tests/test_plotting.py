@@ -107,6 +107,10 @@ def test_every_quantity_is_drawn_with_the_symbols_of_the_field(relu, quantity):
     assert r"$\chi_1 = 1$" in legend_texts(ax)
 
 
+def test_a_function_without_a_name_is_not_in_the_title(relu):
+    assert drawn(dataclasses.replace(relu, activation="<lambda>")).get_title() == r"$\sigma_b^2 = 0.1$"
+
+
 @pytest.mark.parametrize("quantity", FLOATS)
 def test_numbers_have_a_colour_bar_with_their_symbol(relu, quantity):
     figure = drawn(relu, quantity).figure

@@ -355,7 +355,8 @@ def _annotate(ax, grid: _Grid, legend: list) -> None:
     (left, *_, right), (bottom, *_, top) = grid.edges
     ax.set(xlim=(left, right), ylim=(bottom, top))
     constants = (f"{symbol_of(name)[:-1]} = {value:g}$" for name, value in diagram.constants.items())
-    ax.set_title(", ".join(filter(None, (diagram.activation, diagram.special_weight, *constants))))
+    named = "" if diagram.activation == "<lambda>" else diagram.activation
+    ax.set_title(", ".join(filter(None, (named, diagram.special_weight, *constants))))
     if legend:
         # Below tick labels and axis label, whose height does not grow with the axes.
         below = ScaledTranslation(0, -3.6 * ax.xaxis.label.get_size() / 72, ax.figure.dpi_scale_trans)
