@@ -7,20 +7,14 @@ The error of a diagram is its largest deviation from the quadrature at random po
 """
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 from core import diagram_accuracy
 from harness import main, median_seconds
+from scale import diagram, mean_depth_scale
 
 import meanfield as mf
 from meanfield.empirical import measure as measured
 
 ACTIVATIONS = ("relu", "tanh", "gelu", "hard_tanh")
-
-
-def diagram(name: str, side: int) -> mf.PhaseDiagram:
-    grid = {"weight_var": np.linspace(0.5, 4, side), "bias_var": np.linspace(0.01, 0.5, side)}
-    return mf.phase_diagram(name, **grid)
 
 
 def diagrams(quick: bool):
@@ -39,12 +33,7 @@ def compiled(quick: bool):
     """Inside the user's own jit, where the arrays never leave the device."""
     side = 100 if quick else 1000
     with jax.enable_x64(True):
-        table = mf.tabulate("tanh", q=(1e-2, 1e1))
-        w, b = jnp.linspace(0.5, 3, side), jnp.linspace(0.02, 0.3, side)[:, None]
-
-        def mean_xi(w, b):
-            xi = mf.depth_scales(table, mf.NormalPrior(w, b)).c
-            return jnp.mean(jnp.where(jnp.isfinite(xi), xi, 0.0))
+        mean_xi, (w, b) = mean_depth_scale(side)
 
         def orbit(w, b):
             return mf.propagate("tanh", mf.NormalPrior(w, b), q0=1.0, c0=0.5, depth=10).c

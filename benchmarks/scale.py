@@ -145,17 +145,21 @@ print(time.perf_counter() - began)
 """
 
 
+def mean_depth_scale(side: int):
+    """(the mean of xi_c over a grid as a function of its two axes, the axes), for use with x64."""
+    table = mf.tabulate("tanh", q=(1e-2, 1e1))
+
+    def mean_xi(w, b):
+        xi = mf.depth_scales(table, mf.NormalPrior(w, b)).c
+        return jnp.mean(jnp.where(jnp.isfinite(xi), xi, 0.0))
+
+    return mean_xi, (jnp.linspace(0.5, 3, side), jnp.linspace(0.02, 0.3, side)[:, None])
+
+
 def gradient_ratio(points: int) -> tuple[float, float]:
     """(forward seconds, gradient / forward) of the mean of xi_c over a grid, with respect to the grid."""
-    side = round(points**0.5)
     with jax.enable_x64(True):
-        table = mf.tabulate("tanh", q=(1e-2, 1e1))
-        w, b = jnp.linspace(0.5, 3, side), jnp.linspace(0.02, 0.3, side)[:, None]
-
-        def mean_xi(w, b):
-            xi = mf.depth_scales(table, mf.NormalPrior(w, b)).c
-            return jnp.mean(jnp.where(jnp.isfinite(xi), xi, 0.0))
-
+        mean_xi, (w, b) = mean_depth_scale(round(points**0.5))
         forward, gradient = jax.jit(mean_xi), jax.jit(jax.value_and_grad(mean_xi, (0, 1)))
         seconds = [
             median_seconds(lambda f=f: jax.block_until_ready(f(w, b)), 11)[1] for f in (forward, gradient)
