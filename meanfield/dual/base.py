@@ -30,6 +30,8 @@ class Dual(ABC):
     is_table: ClassVar[bool] = False
     is_closed_form: ClassVar[bool] = True
     """Whether the moments are elementary functions: compiled at once, and right to rounding."""
+    is_surveyable: ClassVar[bool] = False
+    """Whether ``AdaptiveDual`` serves a few points of its activation, and is as accurate as can be."""
     asymptotes: Any = None
     """What phi looks like to vanishing and to unbounded signals, of a table that knows."""
     points_at_once: ClassVar[int | None] = None
@@ -46,6 +48,14 @@ class Dual(ABC):
     @abstractmethod
     def variance(self, q: Scalar) -> Scalar:
         """E phi(u)^2 - m(q)^2."""
+
+    def line_rates(self, q: Float[Array, " n"]) -> tuple[tuple, tuple]:
+        """((variance, m^2), their derivatives over q) at many variances."""
+
+        def moments(q):
+            return self.variance(q), self.mean(q) ** 2
+
+        return jax.vmap(lambda q: jax.jvp(moments, (q,), (jnp.ones_like(q),)))(q)
 
     @abstractmethod
     def covariance(self, q1: Scalar, q2: Scalar, c: Scalar) -> Scalar:

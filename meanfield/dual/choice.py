@@ -4,17 +4,15 @@ import dataclasses
 import warnings
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
 
 from meanfield.activations.activation import Activation, rebuilt, static_fields
 from meanfield.activations.names import FAMILIES, FIXED
+from meanfield.dual.adaptive import moments_of
 from meanfield.dual.base import Dual
 from meanfield.dual.closed_forms import closed_form
-from meanfield.dual.hermite import HermiteDual
+from meanfield.dual.hermite import HermiteDual, chord_tails
 from meanfield.dual.quadrature import QuadratureDual
-from meanfield.numerics.compiling import compiled
 from meanfield.numerics.memo import Memo
 
 TOLERANCE = 1e-10
@@ -56,20 +54,13 @@ def is_tabulable(dual: Dual) -> bool:
 _RULES: Memo[QuadratureDual] = Memo(1024)
 
 
-def _some_of(params) -> tuple[Array, ...]:
-    """Values of the parameters, arrays of one shape (n,): a few of those that are there."""
-    together = np.broadcast_arrays(*(np.asarray(p, np.float64) for p in params))
-    size = together[0].size if params else 0
+def _some_of(activation) -> list[Activation]:
+    """The activation at a few of the values of its parameters, which may be arrays of one shape."""
+    together = np.broadcast_arrays(*(np.asarray(p, np.float64) for p in activation.params))
+    size = together[0].size if activation.params else 1
     chosen = np.unique(np.linspace(0, size - 1, _MOST_VALUES).astype(int))
-    return tuple(jnp.asarray(p.ravel()[chosen]) for p in together)
-
-
-@compiled(0)
-def _errors(dual, q):
-    """Largest estimated relative error at each q, over the values of the parameters."""
-    if not jax.tree.leaves(dual):
-        return jax.vmap(dual.error)(q)
-    return jnp.max(jax.vmap(lambda dual: jax.vmap(dual.error)(q))(dual), axis=0)
+    values = zip(*(p.ravel()[chosen] for p in together), strict=True) if activation.params else [()]
+    return [rebuilt(Activation, static_fields(activation), params=tuple(map(float, v))) for v in values]
 
 
 def _tried(activation) -> QuadratureDual:
@@ -78,16 +69,35 @@ def _tried(activation) -> QuadratureDual:
     if not activation.kinks:
         candidates.append(HermiteDual(activation))
     tried: list[tuple[np.ndarray, QuadratureDual]] = []
-    with jax.enable_x64(True), jax.ensure_compile_time_eval():
-        some = rebuilt(Activation, static_fields(activation), params=_some_of(activation.params))
-        for rule in candidates:
-            errors = np.asarray(_errors(dataclasses.replace(rule, activation=some), jnp.asarray(_PROBED)))
-            if np.all(errors <= TOLERANCE):
-                return rule
-            tried.append((errors, rule))
+    some = _some_of(activation)
+    for rule in candidates:
+        at = [rule_errors(dataclasses.replace(rule, activation=one), _PROBED) for one in some]
+        errors = np.max(at, axis=0)
+        if np.all(errors <= TOLERANCE):
+            return rule
+        tried.append((errors, rule))
     errors, rule = max(tried, key=lambda pair: np.sum(pair[0] <= TOLERANCE))  # the first of equals
     _warn(activation, errors)
     return rule
+
+
+def rule_errors(rule: QuadratureDual, q) -> np.ndarray:
+    """Relative error of a quadrature's mean, variance and E phi'^2 at variances, against adaptive moments.
+
+    The activation's parameters are numbers.
+    """
+    q, moments = np.asarray(q, float), moments_of(rule.activation)
+    (shift, variance), slope = moments.lines(q), moments.slope_moment(q)
+    found = np.array([moments.by_rule(u, w) for u, w in zip(*rule.nodes(q), strict=True)])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        of_mean = np.abs(found[:, 0] - shift) / (np.abs(shift) + np.sqrt(variance))
+        of_rest = np.abs(found[:, 1:] / np.stack([variance, slope], axis=1) - 1)
+    of_rest[:, 1] = np.where(np.isinf(slope), 0.0, of_rest[:, 1])
+    same = np.all(found[:, :2] == np.stack([shift, variance], axis=1), axis=1)
+    errors = np.where(same, 0.0, np.nan_to_num(np.max([of_mean, *of_rest.T], axis=0), nan=np.inf))
+    if isinstance(rule, HermiteDual):
+        errors = np.maximum(errors, chord_tails(rule.activation, q)[1])
+    return np.maximum(errors, moments.error(q))
 
 
 def _warn(activation, errors: np.ndarray) -> None:

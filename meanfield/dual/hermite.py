@@ -39,6 +39,11 @@ class HermiteDual(QuadratureDual):
         weight = jnp.exp(-(z**2) / 2)
         return jnp.sqrt(q) * z, weight / jnp.sum(weight)
 
+    def nodes(self, q):
+        z = _STEP * (np.arange(-_NODES, _NODES) + 0.5)
+        weight = np.exp(-(z**2) / 2)
+        return np.sqrt(q)[:, None] * z, np.tile(weight / np.sum(weight), (len(q), 1))
+
     def line_error(self, q):
         return super().error(q)
 

@@ -24,7 +24,7 @@ from jaxtyping import Array, Float
 from meanfield.activations.activation import Activation
 from meanfield.dual.base import Dual, Scalar
 from meanfield.dual.slopes import meeting_of_jumps, with_slope
-from meanfield.numerics.compiling import traced_once
+from meanfield.numerics.compiling import compiled, traced_once
 from meanfield.numerics.pytrees import register_dataclass
 
 Nodes = Float[Array, " n"]
@@ -102,6 +102,11 @@ def nodes_at(q: Scalar, landmarks, scale: float, refinement: float = 1) -> tuple
     return root * t, w
 
 
+@compiled(0, static_argnums=(1, 2, 3))
+def _nodes_at(q, landmarks, scale, refinement):
+    return jax.vmap(lambda q: nodes_at(q, landmarks, scale, refinement))(q)
+
+
 def fitted_slope_excess(q: Scalar, u: Nodes, w: Nodes, value: Nodes, slope: Nodes) -> Scalar:
     """``Dual.slope_excess`` from phi - phi(0) and phi' at the nodes of a rule that is split at 0.
 
@@ -127,6 +132,7 @@ class QuadratureDual(Dual):
 
     is_tabulable = True
     is_closed_form = False
+    is_surveyable = True
     points_at_once = 256
 
     def _counts(self, dtype, more: float = 1) -> tuple[int, int]:
@@ -137,6 +143,14 @@ class QuadratureDual(Dual):
     def _rule(self, q: Scalar, more: float = 1, landmarks=None) -> tuple[Nodes, Nodes]:
         landmarks = landmarks or self.activation.landmarks
         return nodes_at(q, landmarks, self.activation.scale, self.refinement * more)
+
+    def nodes(self, q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Nodes and weights of the rule at variances of shape (n,), for a look from outside."""
+        with jax.enable_x64(True), jax.ensure_compile_time_eval():
+            laid = _nodes_at(
+                jnp.asarray(q), self.activation.landmarks, self.activation.scale, self.refinement
+            )
+        return tuple(map(np.asarray, laid))
 
     @property
     def traced(self):

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from meanfield.fixed_points.result import FixedPoint, masked, phase_of
+from meanfield.fixed_points.result import FixedPoint, errors_of, is_well_conditioned, masked, phase_of
 from meanfield.fixed_points.variance import variance_fixed_point
 from meanfield.status import Status
 from meanfield.support import validation
@@ -63,7 +63,10 @@ def _at_finite(layer, q, status) -> FixedPoint:
     status = _checked(layer, q, theta, scale, (chi_1, slope), status)
     one_minus_c = 2 * jnp.sin(theta / 2) ** 2
     chi_c = jnp.where(chaotic, slope, chi_1)
-    return _point(q, one_minus_c, chi_q, chi_c, chi_1, chi_perp, status)
+    errors = errors_of(q, one_minus_c, chi_q, chi_c, layer.error(q))
+    doubtful = (status == Status.CONVERGED) & ~is_well_conditioned(q, errors)
+    status = jnp.where(doubtful, Status.INACCURATE, status)
+    return _point(q, one_minus_c, chi_q, chi_c, chi_1, chi_perp, status, errors)
 
 
 def _at_limit(layer, status) -> FixedPoint:
@@ -77,13 +80,20 @@ def _at_limit(layer, status) -> FixedPoint:
     )
     one_minus_c = jnp.where(~limit.known | limit.frozen, jnp.nan, 2 * jnp.sin(limit.theta / 2) ** 2)
     return _point(
-        value, one_minus_c, chi_q, limit.chi_c, limit.chi_1, chi_perp, jnp.asarray(status, jnp.int32)
+        value,
+        one_minus_c,
+        chi_q,
+        limit.chi_c,
+        limit.chi_1,
+        chi_perp,
+        jnp.asarray(status, jnp.int32),
+        (jnp.zeros_like(value), jnp.zeros_like(value)),
     )
 
 
-def _point(q, one_minus_c, chi_q, chi_c, chi_1, chi_perp, status) -> FixedPoint:
+def _point(q, one_minus_c, chi_q, chi_c, chi_1, chi_perp, status, errors) -> FixedPoint:
     phase = phase_of(chi_1, status)
-    return FixedPoint(q, 1 - one_minus_c, one_minus_c, chi_q, chi_c, chi_1, chi_perp, status, phase)
+    return FixedPoint(q, 1 - one_minus_c, one_minus_c, chi_q, chi_c, chi_1, chi_perp, status, phase, *errors)
 
 
 def _reached_from(c0, opposite, layer, point, finite) -> FixedPoint:

@@ -3,10 +3,10 @@
 import jax
 import jax.numpy as jnp
 
+from meanfield.fixed_points.concrete import solve_concrete
 from meanfield.fixed_points.correlation import at_variance, may_be_opposite, solve
 from meanfield.fixed_points.regular import fixed_point_by_table
 from meanfield.fixed_points.result import FixedPoint, masked
-from meanfield.fixed_points.strategies import solve_concrete
 from meanfield.fixed_points.variance import variance_fixed_points
 from meanfield.layers import as_layer
 from meanfield.numerics.broadcasting import pointwise

@@ -15,7 +15,7 @@ import numpy as np
 
 from meanfield.dual.tables.cells import slope_of_place
 from meanfield.fixed_points.correlation import at_limit, at_variance, may_be_opposite, solve
-from meanfield.fixed_points.result import FixedPoint, masked, phase_of
+from meanfield.fixed_points.result import FixedPoint, errors_of, is_well_conditioned, masked, phase_of
 from meanfield.fixed_points.variance import GrowthScan
 from meanfield.numerics.broadcasting import pointwise
 from meanfield.numerics.roots import implicit_root
@@ -211,6 +211,8 @@ def regular_point(layer, q, c0):
     chi_c = (value + sine / jnp.sqrt(1 - sine**2) * slope) / target
     chi_c = jnp.where(chaotic, chi_c, chi_1)
     status = jnp.full(q.shape, Status.CONVERGED, jnp.int32)
+    error = layer.error(q)
+    errors = errors_of(q, one_minus_c, chi_q, chi_c, error)
     point = FixedPoint(
         q,
         1 - one_minus_c,
@@ -221,10 +223,12 @@ def regular_point(layer, q, c0):
         chi_perp,
         status,
         phase_of(chi_1, status).astype(jnp.int32),
+        *errors,
     )
     # C is convex: its slope at c* is as far below 1 as chi_1 is above, or further.
     convex = (chi_c < (1 + chi_1) / 2) | (jnp.abs(chi_1 - 1) <= eps ** (2 / 3))
-    sure = (jnp.abs(chi_q) <= 1) & (jnp.abs(c0) < 1) & (layer.error(q) <= eps**0.65)
+    sure = (jnp.abs(chi_q) <= 1) & (jnp.abs(c0) < 1) & (error <= eps**0.65)
+    sure &= is_well_conditioned(q, errors)
     return point, sure & (~chaotic | (solved & convex))
 
 

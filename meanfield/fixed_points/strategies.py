@@ -33,11 +33,13 @@ from meanfield.fixed_points.result import FixedPoint
 from meanfield.layers import Layer
 from meanfield.layers.families import Family
 from meanfield.numerics.broadcasting import is_shared, pointwise
-from meanfield.numerics.compiling import is_tracing, optimization_for
+from meanfield.numerics.compiling import optimization_for
 from meanfield.status import Status
 from meanfield.support import validation
 
-FIELDS = tuple(f.name for f in dataclasses.fields(FixedPoint))
+ALL_FIELDS = tuple(f.name for f in dataclasses.fields(FixedPoint))
+FIELDS = tuple(name for name in ALL_FIELDS if name not in ("q_error", "c_error"))
+"""What is kept of the points of a grid."""
 INTEGERS = ("status", "phase")
 _FEWEST_FOR_TABLE = 400  # building a table costs about as much as a few hundred points by quadrature
 _FEW: tuple[int, ...] = (256, 2048)  # shapes in which points that need a solver of their own are gathered
@@ -70,13 +72,14 @@ def solve_in_chunks(
     columns_of: Callable,
     advance=lambda done: None,
     mesh: Mesh | None = None,
+    fields: tuple[str, ...] = FIELDS,
 ) -> Values:
-    """All fields at ``size`` priors, of which ``columns_of(start, stop)`` gives the parameters.
+    """Fields at ``size`` priors, of which ``columns_of(start, stop)`` gives the parameters.
 
     Every device of the mesh takes the next chunk when it has done its last one, by the same program
     that one device alone would run: which of them it was does not show in a single bit.
     """
-    result = {name: np.empty(size, np.int8 if name in INTEGERS else np.float64) for name in FIELDS}
+    result = {name: np.empty(size, np.int8 if name in INTEGERS else np.float64) for name in fields}
     chunk = chunk_size(size, solver.most)
     free: SimpleQueue = SimpleQueue()
     # Without a mesh two chunks are under way: one is on the host while the other computes.
@@ -89,7 +92,7 @@ def solve_in_chunks(
         device = free.get()
         try:
             with jax.enable_x64(True):  # a setting of the thread
-                solved = solver.solve([_padded(c, chunk) for c in columns_of(start, stop)], device)
+                solved = solver.solve([padded(c, chunk) for c in columns_of(start, stop)], device)
         finally:
             free.put(device)
         store(result, slice(start, stop), solved, stop - start)
@@ -122,42 +125,12 @@ def chunk_size(size: int, most: int) -> int:
 def point_solver(points: "Points", size: int, first: Columns) -> "PointSolver":
     """The solver for ``size`` points; ``first`` is one of them."""
     layer, _, _ = points.at(first)
-    if tables := _tables_for(layer, size):
+    if tables := tables_for(layer, size):
         return TabulatedSolver(points, layer, tables, size)
     return DirectSolver(points, layer)
 
 
-def solve_concrete(layer: Layer, q0, c0) -> FixedPoint | None:
-    """The points of a layer whose leaves are numbers or arrays, by tables, rounded to their type.
-
-    None where there are no tables for it, or where something is being traced.
-    """
-    if is_tracing(layer, q0, c0):
-        return None
-    leaves, structure = jax.tree.flatten((layer, q0, c0))
-    shape = np.broadcast_shapes(*(np.shape(x) for x in leaves))
-    size, dtype = int(np.prod(shape)), jnp.result_type(float, *leaves)
-    if not (size and (tables := _tables_for(layer, size))):
-        return None
-    # All else is a column, also where it is one number: one program serves numbers and arrays.
-    parameters = {id(x) for x in jax.tree.leaves(layer.moments())}
-    of_activations = [i for i, x in enumerate(leaves) if id(x) in parameters]
-    leaves = [np.asarray(x, np.float64) for x in leaves]
-    varying = [i for i, x in enumerate(leaves) if x.ndim or i not in of_activations]
-    columns = [np.broadcast_to(leaves[i], shape).ravel() for i in varying]
-
-    def at(columns):
-        given = dict(zip(varying, columns, strict=True))
-        return jax.tree.unflatten(structure, [given.get(i, leaf) for i, leaf in enumerate(leaves)])
-
-    with jax.enable_x64(True):
-        solver = TabulatedSolver(Points(at, may_be_opposite(c0)), layer, tables, size)
-        found = solve_in_chunks(solver, size, lambda start, stop: [c[start:stop] for c in columns])
-    types = dict.fromkeys(FIELDS, dtype) | dict.fromkeys(INTEGERS, jnp.int32)
-    return FixedPoint(**{n: jnp.asarray(found[n].reshape(shape), types[n]) for n in FIELDS})
-
-
-def _tables_for(layer: Layer, size: int) -> "list[DualTables]":
+def tables_for(layer: Layer, size: int) -> "list[DualTables]":
     """The tables by which ``size`` points of layers of this kind are solved faster: decided here alone.
 
     Few points take those that come with the package, as they come; many are worth new ones.
@@ -168,20 +141,24 @@ def _tables_for(layer: Layer, size: int) -> "list[DualTables]":
     # A table belongs to one value of the activation's parameters.
     if any(np.ndim(p) > 0 or validation.is_traced(p) for a, _ in moments for p in a.params):
         return []
-    at_hand = all(is_shipped(activation) and not dual.is_closed_form for activation, dual in moments)
-    if size < _FEWEST_FOR_TABLE and not at_hand:
+    if size < _FEWEST_FOR_TABLE and not is_at_hand(layer):
         return []
     return [tables_of(dual, activation) for activation, dual in moments]
 
 
-def _padded(values: np.ndarray, size: int) -> np.ndarray:
+def is_at_hand(layer: Layer) -> bool:
+    """Whether all tables come with the package."""
+    return all(is_shipped(activation) and not dual.is_closed_form for activation, dual in layer.moments())
+
+
+def padded(values: np.ndarray, size: int) -> np.ndarray:
     return np.pad(values, (0, size - len(values)), mode="edge") if len(values) < size else values
 
 
 def store(result: Values, where, solved: Values, count: int) -> None:
     """Put the fields of ``count`` points in their place, without what pads them."""
-    for name, values in solved.items():
-        result[name][where] = values[:count]
+    for name, values in result.items():
+        values[where] = solved[name][:count]
 
 
 class PointSolver(ABC):
@@ -206,7 +183,7 @@ class DirectSolver(PointSolver):
         return self.solve_layers(*self._points.at(columns), device=device)
 
     def solve_layers(self, layer: Layer, q0, c0, device=None) -> Values:
-        return on_host(_run(device, _solve, layer, q0, c0, opposite=self._points.may_be_opposite))
+        return on_host(run_job(device, _solve, layer, q0, c0, opposite=self._points.may_be_opposite))
 
 
 class TabulatedSolver(PointSolver):
@@ -216,7 +193,7 @@ class TabulatedSolver(PointSolver):
         self.most, self._shapes = (1 << 14, _FEW) if jax.default_backend() == "cpu" else (1 << 20, _MANY)
         self._points, self._opposite, self._tables = points, points.may_be_opposite, tables
         self._exact = DirectSolver(points, example)
-        self._run = functools.partial(_run, optimization=optimization_for(size))
+        self._run = functools.partial(run_job, optimization=optimization_for(size))
         self._as_shipped = size < _FEWEST_FOR_TABLE
         self._lock = threading.Lock()
         self._lines = _OnDevices([table.lines_alone.alone() for table in self._tables])
@@ -227,31 +204,29 @@ class TabulatedSolver(PointSolver):
         run = functools.partial(self._run, device)
         few = len(columns[0]) <= _FEW[0]
         shapes = (len(columns[0]),) if few else self._shapes
-        lines = plain.with_moments(self._lines.on(device))
-        found = on_host(run(_regular_variance, lines, q0))
-        sure = found.pop("sure")
-        _fill(found, ~sure, functools.partial(run, _variance), lines, q0, shapes=shapes)
+        found = variances_reached(run, plain.with_moments(self._lines.on(device)), q0, shapes)
+        layer = plain.with_moments(self._lines.on(device))
         q, status = found.pop("q"), found.pop("status")
         finite = status == Status.CONVERGED
         panels = np.array([found[f"panel {i}"] for i in range(len(found))])
         beyond = finite & ~self._serves(panels)
         tabulated = finite & ~beyond
         layer = plain.with_moments(self._with_panels(panels[:, tabulated]).on(device))
-        values, solved = _blank(q.size), np.zeros(q.shape, bool)
+        values, solved = blank(q.size), np.zeros(q.shape, bool)
         if layer.has_section and tabulated.any():
             values = on_host(run(_regular_point, layer, q, c0))
             solved = values.pop("sure")
-        limits = (status == Status.UNBOUNDED) | (status == Status.VANISHING)
+        limits = is_limit(status)
         others = ~np.where(finite, solved | beyond, limits)
-        for where, job, sizes in ((limits, _limit, shapes[-1:]), (others, _correlation, shapes)):
+        for where, job, sizes in ((limits, limit_job, shapes[-1:]), (others, _correlation, shapes)):
             job = functools.partial(run, job, opposite=self._opposite)
-            _fill(values, where, job, layer, q, status, c0, shapes=sizes)
+            fill(values, where, job, layer, q, status, c0, shapes=sizes)
         poor = ~beyond & (values["status"] == Status.INACCURATE)
         if poor.any():  # of the table, or of the source as well, which then need not be asked
             poor &= np.asarray(run(_is_resolved, plain, np.where(finite, q, 1.0)))
         exact = functools.partial(self._exact.solve_layers, device=device)
         most = self._exact.most
-        _fill(values, poor | beyond, exact, plain, q0, c0, shapes=(1, min(most, q.size)) if few else (most,))
+        fill(values, poor | beyond, exact, plain, q0, c0, shapes=(1, min(most, q.size)) if few else (most,))
         return values
 
     def _serves(self, panels) -> np.ndarray:
@@ -287,7 +262,7 @@ class _OnDevices:
 # --- the jobs: functions of a layer and numbers, to dictionaries ------------------------
 
 
-def _run(device, job: Callable, layer: Layer, *arrays, optimization=None, **static) -> dict:
+def run_job(device, job: Callable, layer: Layer, *arrays, optimization=None, **static) -> dict:
     """A job for every layer of a chunk, on a device or the default one."""
     if device is not None:
         layer, arrays = jax.device_put((layer, arrays), device)
@@ -298,6 +273,18 @@ def _run(device, job: Callable, layer: Layer, *arrays, optimization=None, **stat
 
 
 _WHOLE_CHUNK = 1 << 30
+
+
+def variances_reached(run, lines, q0, shapes) -> Values:
+    """What ``_met`` tells, the points that are not regular by the solver that knows every case."""
+    found = on_host(run(_regular_variance, lines, q0))
+    sure = found.pop("sure")
+    fill(found, ~sure, functools.partial(run, _variance), lines, q0, shapes=shapes)
+    return found
+
+
+def is_limit(status) -> np.ndarray:
+    return (status == Status.UNBOUNDED) | (status == Status.VANISHING)
 
 
 def _regular_variance(layer, q0):
@@ -321,7 +308,7 @@ def _regular_point(layer, q, c0):
     return {"sure": sure} | vars(point)
 
 
-def _limit(layer, q, status, c0, opposite):
+def limit_job(layer, q, status, c0, opposite):
     return vars(at_limit(layer, status, c0, opposite))
 
 
@@ -346,21 +333,21 @@ def on_host(values: dict) -> Values:
     return {name: np.array(x) for name, x in jax.device_get(values).items()}
 
 
-def _blank(size: int) -> Values:
-    return {name: np.empty(size, np.int32 if name in INTEGERS else float) for name in FIELDS}
+def blank(size: int) -> Values:
+    return {name: np.empty(size, np.int32 if name in INTEGERS else float) for name in ALL_FIELDS}
 
 
-def _fill(values: Values, where, job: Callable, layer: Layer, *columns, shapes=_FEW) -> None:
+def fill(values: Values, where, job: Callable, layer: Layer, *columns, shapes=_FEW) -> None:
     """Do a job for some points of a chunk, in batches of few distinct shapes."""
     (index,) = np.nonzero(where)
     while index.size:
         shape = next((n for n in shapes if n >= index.size), shapes[-1])
         some, index = index[:shape], index[shape:]
         place = np.pad(some, (0, shape - some.size), mode="edge")
-        store(values, some, on_host(job(*_at(place, layer, *columns))), len(some))
+        store(values, some, on_host(job(*chosen(place, layer, *columns))), len(some))
 
 
-def _at(index, *trees):
+def chosen(index, *trees):
     """The chosen points of trees whose leaves are numbers, columns and tables."""
     one = lambda x: x if is_shared(x) or np.ndim(x) == 0 else np.asarray(x)[index]  # noqa: E731
     return jax.tree.map(one, trees, is_leaf=is_shared)

@@ -130,6 +130,10 @@ class Layer(ABC):
         """Q(q)/q - 1 and its slope in log q, from one row of ``growth_rows`` (or from all of them)."""
         return row
 
+    def growth_size(self, rows) -> Array | None:
+        """Q(q)/q with the moduli of its terms, each a Gaussian moment of phi; None if not known."""
+        return None
+
     def is_increasing(self, q: Float[Array, " n"], rows) -> Array:
         """Whether Q increases from each of the variances of ``growth_rows`` to the next."""
         image = (self.growth_from(rows)[0] + 1) * q

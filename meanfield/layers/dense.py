@@ -166,10 +166,7 @@ class Dense(Layer):
         if self.between:
             return super().growth_rows(q)
 
-        def moments(q):
-            return self.dual.variance(q), self.dual.mean(q) ** 2
-
-        values, slopes = jax.vmap(lambda q: jax.jvp(moments, (q,), (jnp.ones_like(q),)))(q)
+        values, slopes = self.dual.line_rates(q)
         variance, mean_square = (x / q for x in values)
         return jnp.stack(
             [variance, mean_square, 1 / q, slopes[0] - variance, slopes[1] - mean_square], axis=-1
@@ -183,6 +180,14 @@ class Dense(Layer):
         value = weight * row[..., 0] + common * row[..., 1] + prior.bias_var * row[..., 2]
         slope = weight * row[..., 3] + common * row[..., 4] - prior.bias_var * row[..., 2]
         return value - 1, slope
+
+    def growth_size(self, rows):
+        """Q(q)/q with the moduli of all its terms, from ``growth_rows``."""
+        if self.between:
+            return None
+        prior = self.prior
+        square = (1 + abs(prior.anticorrelation)) * prior.weight_var * (rows[..., 0] + rows[..., 1])
+        return square + prior.bias_var * rows[..., 2]
 
     def is_increasing(self, q, rows):
         """Whether Q increases from node to node, which the anticorrelation alone decides."""

@@ -102,6 +102,10 @@ class Residual(Layer):
         value, slope = self.branch.growth_from(row)
         return self._sum(1.0, value + 1) - 1, self.scale**2 * slope
 
+    def growth_size(self, rows):
+        size = self.branch.growth_size(rows)
+        return None if size is None else self._sum(1.0, size)
+
     def is_valid(self):
         return self.branch.is_valid() & jnp.isfinite(self.skip) & jnp.isfinite(self.scale)
 

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from meanfield.dual.quadrature import _tail, graded_nodes
-from meanfield.fixed_points.strategies import solve_concrete
+from meanfield.fixed_points.concrete import solve_concrete
 from meanfield.fixed_points.variance import variance_fixed_point
 from meanfield.layers import Dense
 from meanfield.numerics.broadcasting import pointwise

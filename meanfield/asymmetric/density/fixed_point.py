@@ -38,6 +38,9 @@ _FAR = 40.0  # octaves that the search goes beyond a family's panels
 _INACCURATE = 1e-7
 
 
+_ACCURACY = 1e-8  # of what is deterministic
+
+
 @register_dataclass
 @dataclass(frozen=True, eq=False)
 class AsymmetricFixedPoint(FixedPoint):
@@ -61,7 +64,6 @@ class AsymmetricFixedPoint(FixedPoint):
     mean: Float[Array, "..."]
     noise_var: Float[Array, "..."]
     inactive: Float[Array, "..."]
-    c_error: Float[Array, "..."]
     chi_c_error: Float[Array, "..."]
 
 
@@ -357,6 +359,7 @@ def _at_noise(layer, families: Families, t, direction, q_start) -> AsymmetricFix
         ),
         noise_var=settle(noise_var, 1 / far_width),
         inactive=settle(law.inactive, far_law.inactive),
+        q_error=jnp.where(finite, _ACCURACY * q, 0.0),
         c_error=blank,
         chi_c_error=blank,
     )

@@ -23,6 +23,7 @@ from meanfield.activations.activation import Activation
 from meanfield.activations.asymptotes import Asymptote, asymptote_at_infinity, asymptote_at_zero
 from meanfield.activations.names import NAMED
 from meanfield.activations.programs import content_key
+from meanfield.dual.adaptive import AdaptiveMoments, moments_of
 from meanfield.dual.base import Dual
 from meanfield.dual.hermite import chord_tails, chords
 from meanfield.dual.quadrature import QuadratureDual
@@ -95,11 +96,15 @@ class DualTables:
     def __post_init__(self):
         if self._load(self._path()) or self._load(shipped_file(self.activation)):
             return
-        self.lines, self.line_errors = line_series(self.source)
+        self.lines, self.line_errors = line_series(self.source, self._adaptive())
         self.errors = self.line_errors.copy()
         with jax.enable_x64(True):
             self.known = np.array(jax.tree.leaves(jax.device_get(_known(self.activation))), float)
         self._save()
+
+    def _adaptive(self) -> AdaptiveMoments | None:
+        """Moments that need nothing compiled, where the source is a quadrature."""
+        return moments_of(self.activation) if isinstance(self.source, QuadratureDual) else None
 
     def build(self, panels) -> bool:
         """Tabulate the chord on the panels that are not there yet; whether there were any."""
@@ -232,11 +237,15 @@ def _asymptote(left, right, degree, smooth) -> Asymptote:
 # --- from the source to series ------------------------------------------------------
 
 
-def line_series(source):
-    """Series of mean and variance on all panels, and their errors."""
+def line_series(source, adaptive: AdaptiveMoments | None = None):
+    """Series of mean and variance on all panels, and their errors; by adaptive moments if there are any."""
     x = np.concatenate([chebyshev_points(ROWS), np.random.default_rng(0).uniform(-1, 1, 4)])
     q = q_of(np.arange(PANELS)[:, None], x)
-    mean, variance, error = (np.asarray(a).reshape(q.shape) for a in _moments(source, jnp.asarray(q.ravel())))
+    if adaptive is None:
+        moments = _moments(source, jnp.asarray(q.ravel()))
+    else:
+        moments = *adaptive.lines(q.ravel()), adaptive.line_error(q.ravel())
+    mean, variance, error = (np.asarray(a).reshape(q.shape) for a in moments)
     values = np.stack([mean / np.sqrt(q), variance / q], axis=1)
     series = _rounded(values[..., :ROWS] @ to_series(ROWS).T)
     found = series @ np.polynomial.chebyshev.chebvander(x[ROWS:], ROWS - 1).T

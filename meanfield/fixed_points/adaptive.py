@@ -1,0 +1,216 @@
+"""Fixed points of a few layers on the host, whatever their activation: only that itself is compiled.
+
+The variance comes from a table of the mean and variance, by the programs that serve every table. The
+correlation at it is solved here, with moments whose panels are laid from a survey of the activation.
+"""
+
+import functools
+import math
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from meanfield.dual import tables_of
+from meanfield.dual.adaptive import AdaptiveDual, moments_of
+from meanfield.fixed_points.certified import Reached, Rows, variance_reached_surely
+from meanfield.fixed_points.correlation import at_variance
+from meanfield.fixed_points.strategies import (
+    ALL_FIELDS,
+    INTEGERS,
+    Points,
+    PointSolver,
+    Values,
+    chosen,
+    fill,
+    is_limit,
+    limit_job,
+    on_host,
+    padded,
+    run_job,
+    store,
+    variances_reached,
+)
+from meanfield.layers import Layer
+from meanfield.layers.limits import LimitMap
+from meanfield.numerics.memo import Memo
+from meanfield.numerics.pytrees import register_dataclass
+from meanfield.status import Phase, Status
+
+_STEPS = 60
+MOST_POINTS = 16  # that are solved one by one
+_ROWS: Memo[Rows] = Memo(64)
+
+
+@register_dataclass
+@dataclass(frozen=True, eq=False)
+class SolvedLayer(Layer):
+    """A layer at the one variance and angle at which it is needed: numbers that were computed before.
+
+    image: Q(q). chi_q: Q'(q). chi_perp: the gain at theta = 0. theta, gain, rate: the angle of the fixed
+    point, the gain and C'(c*) Q(q)/q there. gap: 1 - C(-1). accuracy: relative error of the moments.
+    """
+
+    image: jax.Array
+    chi_q: jax.Array
+    chi_perp: jax.Array
+    theta: jax.Array
+    gain: jax.Array
+    rate: jax.Array
+    gap: jax.Array
+    accuracy: jax.Array
+
+    def variance_map(self, q):
+        return self.image + self.chi_q * (q - jax.lax.stop_gradient(q))
+
+    def pair_gain(self, q, theta):
+        return self.gain
+
+    def covariance_map(self, q1, q2, c):
+        raise NotImplementedError
+
+    def tangent(self, q):
+        return self.chi_perp
+
+    def slope(self, q, theta):
+        return self.rate
+
+    def fixed_angle(self, q, scale, chi_1):
+        return self.theta
+
+    def opposite_gap(self, q):
+        return self.gap
+
+    def limit(self, at_zero):
+        return LimitMap.unknown(self.image)
+
+    def error(self, q):
+        return self.accuracy
+
+
+def solved_layer(layer: Layer, q: float, chi_q: float, opposite: bool) -> SolvedLayer:
+    """A layer with concrete parameters and adaptive moments, solved at a variance that is a fixed point."""
+    image, chi_perp = float(layer.variance_map(q)), float(layer.tangent(q))
+    scale = q / image
+    error = float(layer.error(q))
+    theta, gain, rate = _angle(layer, q, scale, chi_perp * scale)
+    gap = float(layer.opposite_gap(q)) if opposite else 1.0
+    return SolvedLayer(image, chi_q, chi_perp, theta, gain, rate, gap, error)
+
+
+def _angle(layer, q, scale, chi_1) -> tuple[float, float, float]:
+    """(theta*, gain, C'(c*)/scale there), 0 for theta* where chi_1 <= 1.
+
+    The gain is a power series in c without a negative coefficient: convex and falling in x = 1 - c. Newton's
+    method from the left approaches from there, a secant from the right.
+    """
+    eps = np.finfo(float).eps
+    if not chi_1 > 1 + 32 * eps:
+        return 0.0, chi_1 / scale, chi_1 / scale
+
+    def at(x):
+        theta = 2 * math.asin(math.sqrt(x / 2))
+        return theta, float(layer.pair_gain(q, theta)), float(layer.slope(q, theta))
+
+    low, at_low, slope_low = 0.0, chi_1 - 1, math.nan
+    x, high, at_high = 1.0, 1.0, -1.0
+    for step in range(_STEPS):
+        theta, gain, rate = at(x)
+        value, slope = gain * scale - 1, (rate - gain) * scale / x
+        if (step == 0 and value >= -4 * eps) or abs(value) <= 8 * eps * (1 + 1 / theta):
+            break
+        if value > 0:
+            low, at_low, slope_low = x, value, slope
+        else:
+            high, at_high = x, value
+        tangent = x - value / slope if slope < 0 else math.nan
+        if not low < tangent < high and slope_low < 0:
+            tangent = low - at_low / slope_low
+        chord = low + (high - low) * at_low / (at_low - at_high) if math.isfinite(at_low) else 0.0
+        new = tangent if low < tangent < high else chord
+        if not low < new < high or (step > 8 and step % 4 == 0):
+            new = math.sqrt(low * high) if low > 0 else high / 16
+        if abs(new - x) <= 2 * eps * x:
+            break
+        x = new
+    return theta, gain, rate
+
+
+def assembled(layer: SolvedLayer, q, status, c0, opposite):
+    """The fields of ``FixedPoint`` from what was solved. Scalars."""
+    return vars(at_variance(layer, q, status, c0, opposite))
+
+
+def rates(layer, q):
+    """chi_q of a layer whose mean and variance are tabulated. Scalars."""
+    return {"chi_q": jax.jvp(layer.variance_map, (q,), (jnp.ones_like(q),))[1]}
+
+
+class AdaptiveSolver(PointSolver):
+    """A few points one by one on the host, whatever the activation; by a table of the variance where that
+    does not increase with certainty."""
+
+    most = MOST_POINTS
+
+    def __init__(self, points: Points, example: Layer):
+        self._points, self._opposite = points, points.may_be_opposite
+        self._structure, self._moments = jax.tree.structure(example), example.moments()
+        self._duals = [AdaptiveDual(moments_of(activation)) for activation, _ in self._moments]
+
+    def solve(self, columns, device=None):
+        plain, q0, c0 = self._points.at(columns)
+        size = len(columns[0])
+        run = functools.partial(run_job, device, optimization=0)
+        once = functools.cache(self._reached)  # what pads a chunk is one point
+        layers = [tuple(map(float, jax.tree.leaves(chosen(i, plain)))) for i in range(size)]
+        starts = np.broadcast_to(q0, size)
+        reached = [once(leaves, float(start)) for leaves, start in zip(layers, starts, strict=True)]
+        q, chi_q = (np.array([getattr(r, name) for r in reached]) for name in ("q", "chi_q"))
+        status = np.array([Status.INVALID if r.status is None else r.status for r in reached])
+        open_ones, limits = (
+            np.array([r.status in (None, Status.INACCURATE) for r in reached]),
+            is_limit(status),
+        )
+        if np.any(open_ones | limits):
+            lines = plain.with_moments(iter([tables_of(d, a).lines_alone.alone() for a, d in self._moments]))
+        if np.any(open_ones):
+            found = variances_reached(run, lines, q0, (size,))
+            rate = on_host(run(rates, lines, found["q"]))["chi_q"]
+            q, chi_q = np.where(open_ones, found["q"], q), np.where(open_ones, rate, chi_q)
+            doubtful = (status == Status.INACCURATE) & (found["status"] == Status.CONVERGED)
+            status = np.where(open_ones & ~doubtful, found["status"], status)
+            limits = is_limit(status)
+        values = _invalid(size)
+        job = functools.partial(run, limit_job, opposite=self._opposite)
+        if np.any(limits):
+            fill(values, limits, job, lines, q, status, c0, shapes=(size,))
+        (finite,) = np.nonzero(~limits & (status != Status.INVALID))
+        if finite.size:
+            once = functools.cache(self._solved)
+            found = [once(layers[i], q[i], chi_q[i]) for i in finite]
+            together = jax.tree.map(lambda *x: padded(np.array(x), size), *found)
+            place = padded(finite, size)
+            job = functools.partial(run, assembled, opposite=self._opposite)
+            store(values, finite, on_host(job(together, *chosen(place, q, status, c0))), finite.size)
+        return values
+
+    def _adaptive(self, leaves) -> Layer:
+        layer = jax.tree.unflatten(self._structure, leaves)
+        return layer.with_moments(iter(self._duals))
+
+    def _reached(self, leaves, q0) -> Reached:
+        layer = self._adaptive(leaves)
+        if len(self._duals) > 1 or not layer.is_valid():
+            return Reached(np.nan, None)
+        rows = _ROWS(self._moments[0][0].key, lambda: Rows.at_nodes(layer))
+        return variance_reached_surely(layer, q0, rows)
+
+    def _solved(self, leaves, q, chi_q) -> SolvedLayer:
+        return solved_layer(self._adaptive(leaves), float(q), float(chi_q), self._opposite)
+
+
+def _invalid(size: int) -> Values:
+    codes = {"status": Status.INVALID, "phase": Phase.UNDEFINED}
+    types = dict.fromkeys(ALL_FIELDS, np.float64) | dict.fromkeys(INTEGERS, np.int32)
+    return {name: np.full(size, codes.get(name, np.nan), types[name]) for name in ALL_FIELDS}

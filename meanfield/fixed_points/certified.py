@@ -1,0 +1,246 @@
+r"""Where the variance ends, with every other fixed point on the way excluded by a bound.
+
+What is tabulated is the growth g = Q(q)/q - 1 over x = log q, with its slope, at the Chebyshev points of
+panels that are the same for all priors. Between two nodes it lies within w^4/384 max |g''''| of the cubic
+through both. A series through the nodes of a panel says what that derivative is, and what the series leaves out has a
+bound that is known beforehand, whatever the activation: as a function of x a Gaussian moment of phi^2 is
+analytic in the strip |Im x| < pi/2, where it is no larger than at a larger variance,
+
+    |V(x + iy)| <= V(x - log cos y) / sqrt(cos y),
+
+so that the series converges as geometric ones do. A cell in which the cubic clears zero by more than the
+bound holds no fixed point; any other is halved until it does, or holds one alone, or until rounding would
+decide.
+"""
+
+import itertools
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from meanfield.dual.tables.cells import LOWEST, PANELS, ROWS, chebyshev_points, to_series
+from meanfield.layers import Layer
+from meanfield.status import Status
+
+_HALF = math.log(2.0)  # half the width of a panel in log q
+_LOG_Q = (_HALF * (LOWEST + 2.0 * np.arange(PANELS)[:, None] + 1 + chebyshev_points(ROWS)[::-1])).ravel()
+_HEIGHT = 1.4  # of the strip in which values are bounded
+_RATE = _HEIGHT / _HALF + math.hypot(1, _HEIGHT / _HALF)  # at which a series converges
+_orders = np.arange(ROWS, 8 * ROWS)
+# Fourth derivatives of what a series leaves out, for values up to 1 in the strip.
+_LEFT_OUT = float(np.sum(2 * _RATE**-_orders * _orders**8 / 105)) / _HALF**4 / math.cos(_HEIGHT) ** 2
+_BEYOND = 4 * _RATE**-ROWS / (1 - 1 / _RATE) / math.cos(_HEIGHT) ** 2  # what it leaves out
+_AHEAD = math.ceil(
+    (_HALF + _HEIGHT - math.log(math.cos(_HEIGHT))) / (2 * _HALF)
+)  # panels whose values bound those
+_RADII = (1.0, 0.5, 0.25)  # of circles in Cauchy's estimate, where values grow too quickly for a series
+_DEEPEST = 12  # halvings of a cell
+_NOISE = 64 * np.finfo(float).eps
+_CAUTION = 4  # an estimated error may be too small by chance
+_TRIED = 5  # of so many nodes one tells the error
+_LOUD = 1e-3  # relative error of the growth beyond which nothing is said
+_MOST_LAYERS = 300
+_SETTLED = 1e-3  # growth of an orbit about to end
+_STEPS = 60
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What the growth is made of at variances exp(log_q), and the relative error of that."""
+
+    log_q: np.ndarray
+    rows: np.ndarray
+    error: np.ndarray
+
+    @classmethod
+    def at_nodes(cls, layer: Layer) -> "Rows":
+        """At all nodes. Their error is found at some: that of a panel is the largest there and beside it."""
+        some = np.exp(_LOG_Q).reshape(PANELS, ROWS)[:, ::_TRIED]
+        error = np.max(layer.growth_error(some.ravel()).reshape(some.shape), axis=1)
+        padded = np.pad(error, 1, mode="edge")
+        error = np.repeat(np.maximum(error, np.maximum(padded[:-2], padded[2:])), ROWS)
+        return cls(_LOG_Q, np.asarray(layer.growth_rows(np.exp(_LOG_Q))), _CAUTION * error)
+
+
+@dataclass(frozen=True)
+class Reached:
+    """Where the variance ends. chi_q: Q'(q*).
+
+    status: None where this is not the way to find out; INACCURATE where rounding alone would decide.
+    """
+
+    q: float
+    status: int | None
+    chi_q: float = math.nan
+
+
+_UNKNOWN, _DOUBTFUL = Reached(math.nan, None), Reached(math.nan, Status.INACCURATE)
+
+
+def variance_reached_surely(layer: Layer, q0: float, rows: Rows) -> Reached:
+    """Where signals of variance q0 end, for a layer with adaptive moments and a ``growth_size``.
+
+    rows: at its nodes. Where Q falls, its orbit is followed until it increases all the way, or settles.
+    """
+    walk, q = _Walk(layer, rows), q0
+    for _ in range(_MOST_LAYERS):
+        if not (q < np.inf and q > 0 and _LOG_Q[0] < math.log(q) < _LOG_Q[-1]):
+            return _UNKNOWN
+        start = walk.at(math.log(q))
+        if abs(start.growth) <= start.noise:
+            return walk.staying(start)
+        reached = walk.from_node(start)
+        if reached.status == Status.INACCURATE:
+            return reached
+        end = math.log(reached.q) if math.isfinite(reached.q) else math.copysign(math.inf, start.growth)
+        if walk.is_increasing(*sorted((start.x, end))):
+            return reached
+        if abs(start.growth) < _SETTLED and abs(start.slope + 1) < 1:
+            return walk.staying(start)
+        q *= start.growth + 1
+    return _UNKNOWN
+
+
+@dataclass(frozen=True)
+class _Node:
+    x: float
+    growth: float
+    slope: float
+    noise: float
+
+
+class _Walk:
+    """The way of the variance from node to node."""
+
+    def __init__(self, layer: Layer, rows: Rows):
+        self._layer, self._rows = layer, rows
+        self._nodes = self._judged(rows)
+        growth = np.nan_to_num([n.growth for n in self._nodes], posinf=0.0).reshape(PANELS, ROWS)
+        series = growth[:, ::-1] @ to_series(ROWS).T
+        places, cheb = chebyshev_points(ROWS)[::-1], np.polynomial.chebyshev
+        self._slopes = (cheb.chebder(series, 1, axis=1) / _HALF @ cheb.chebvander(places, ROWS - 2).T).ravel()
+        fourth = cheb.chebder(series, 4, axis=1) / _HALF**4
+        seen = 1.2 * np.max(
+            np.abs(fourth @ cheb.chebvander(np.linspace(-1, 1, 8 * ROWS), ROWS - 5).T), axis=1
+        )
+        self._size = np.nan_to_num(np.asarray(layer.growth_size(rows.rows), float), nan=np.inf)
+        largest = np.pad(self._size.reshape(PANELS, ROWS).max(axis=1), _AHEAD, mode="edge")
+        around = np.lib.stride_tricks.sliding_window_view(largest, 2 * _AHEAD + 1)
+        self._seen, self._left_out = seen, np.max(around, axis=1)
+
+    def _bound(self, low: float, high: float) -> float:
+        """How far the growth may lie from the cubic between two places."""
+        panels = [min(max(int((x / _HALF - LOWEST) // 2), 0), PANELS - 1) for x in (low, high)]
+        fourth = float(np.max(self._seen[panels] + _LEFT_OUT * self._left_out[panels]))
+        for radius in _RADII:
+            ends = low - radius, high + radius - math.log(math.cos(radius))
+            inside = slice(max(np.searchsorted(_LOG_Q, ends[0]) - 1, 0), np.searchsorted(_LOG_Q, ends[1]) + 1)
+            cauchy = 24 / radius**4 / math.cos(radius) ** 2 * float(np.max(self._size[inside]))
+            fourth = min(fourth, cauchy)
+        return fourth * (high - low) ** 4 / 384
+
+    def _judged(self, rows: Rows) -> list[_Node]:
+        growth, slope = (np.asarray(a, float) for a in self._layer.growth_from(rows.rows))
+        with np.errstate(invalid="ignore"):
+            noise = np.nan_to_num((_NOISE + rows.error) * (np.abs(growth) + 1), nan=np.inf)
+        return [_Node(*map(float, node)) for node in zip(rows.log_q, growth, slope, noise, strict=True)]
+
+    def is_increasing(self, low: float, high: float) -> bool:
+        """Whether Q increases from node to node between two places."""
+        inside = slice(max(np.searchsorted(_LOG_Q, low) - 1, 0), np.searchsorted(_LOG_Q, high) + 1)
+        image = np.array([n.growth + 1 for n in self._nodes[inside]]) * np.exp(_LOG_Q[inside])
+        return bool(np.all(np.diff(image) >= -1e-11 * image[1:]))
+
+    def at(self, x: float) -> _Node:
+        q, error = np.array([math.exp(x)]), np.interp(x, self._rows.log_q, self._rows.error)
+        return self._judged(Rows(np.array([x]), np.asarray(self._layer.growth_rows(q)), np.array([error])))[0]
+
+    def from_node(self, start: _Node) -> Reached:
+        upward = start.growth > 0
+        ahead = [n for n in self._nodes if (n.x > start.x if upward else n.x < start.x)]
+        ahead = ahead if upward else ahead[::-1]
+        end = Reached(math.nan, Status.UNBOUNDED if upward else Status.VANISHING)
+        for i, (near, far) in enumerate(itertools.pairwise([start, *ahead])):
+            if i > 0 and self._is_excluded(near, far, 1 if upward else -1):
+                continue
+            found = self._crossing(near, far, 1 if upward else -1, 0)
+            if found is not None:
+                # Nothing is told from here on: what was told last holds.
+                lost = found is _DOUBTFUL and all(
+                    abs(n.growth) <= 8 * n.noise < _LOUD for n in (near, *ahead[i:])
+                )
+                return end if lost else found
+        return end
+
+    def _is_excluded(self, near: _Node, far: _Node, sign: int) -> bool:
+        """Whether the series of a panel alone tells that there is no fixed point between two of its nodes."""
+        first, second = (int(np.searchsorted(_LOG_Q, n.x)) for n in (near, far))
+        panel, width = first // ROWS, abs(far.x - near.x)
+        if panel != second // ROWS:
+            return False
+        slopes = (float(self._slopes[k]) * width for k in (first, second))
+        lowest = _lowest(sign * near.growth, sign * far.growth, *slopes)
+        left_out = _BEYOND * float(self._left_out[panel]) + max(near.noise, far.noise)
+        return lowest > float(self._seen[panel]) * width**4 / 384 + left_out
+
+    def staying(self, node: _Node) -> Reached:
+        """The fixed point at a node or next to it, if signals are drawn to it."""
+        reach = max(2 * abs(node.growth), 1e3 * node.noise) / max(abs(node.slope), 1e-3)
+        low, high = self.at(node.x - reach), self.at(node.x + reach)
+        clear = low.growth > low.noise and high.growth < -high.noise
+        return self._refined(low, high) if clear and abs(node.slope + 1) < 1 else _DOUBTFUL
+
+    def _crossing(self, near: _Node, far: _Node, sign: int, depth: int) -> Reached | None:
+        """The first fixed point on the way from one node to another; None if there is none."""
+        width = abs(far.x - near.x)
+        f0, f1, d0, d1 = sign * near.growth, sign * far.growth, near.slope * width, far.slope * width
+        noise = max(near.noise, far.noise)
+        bound = self._bound(min(near.x, far.x), max(near.x, far.x)) + noise
+        if not noise < _LOUD:
+            return _DOUBTFUL
+        if _lowest(f0, f1, d0, d1) > bound:
+            return None
+        if f1 < -far.noise and max(_steepest(f0, f1, d0, d1)) < -16 * bound:
+            return self._refined(near, far)
+        if depth == _DEEPEST or (abs(f0) <= near.noise and abs(f1) <= far.noise):
+            return _DOUBTFUL
+        middle = self.at((near.x + far.x) / 2)
+        first = self._crossing(near, middle, sign, depth + 1)
+        return first if first is not None else self._crossing(middle, far, sign, depth + 1)
+
+    def _refined(self, near: _Node, far: _Node) -> Reached:
+        """The one fixed point between two nodes, by Newton's method in log q kept between them."""
+        a, b = (near, far) if near.x < far.x else (far, near)
+        low, high, falling = a.x, b.x, a.growth > b.growth
+        x = low + (high - low) * a.growth / (a.growth - b.growth)
+        eps = np.finfo(float).eps
+        for _ in range(_STEPS):
+            node = self.at(x)
+            if (node.growth > 0) == falling:
+                low = x
+            else:
+                high = x
+            new = x - math.log1p(node.growth) * (1 + node.growth) / node.slope if node.slope else math.nan
+            if abs(node.growth) <= 4 * eps:
+                break
+            new = new if low <= new <= high else (low + high) / 2
+            if abs(new - x) <= 2 * eps * max(1.0, abs(x)):
+                break
+            x = new
+        return Reached(math.exp(x), Status.CONVERGED, node.slope + node.growth + 1)
+
+
+def _lowest(f0, f1, d0, d1) -> float:
+    """Smallest value on [0, 1] of the cubic with these values and slopes at its ends."""
+    a, b = 2 * (f0 - f1) + d0 + d1, 3 * (f1 - f0) - 2 * d0 - d1
+    roots = np.roots([3 * a, 2 * b, d0]) if (a or b) else np.empty(0)
+    inside = [float(s.real) for s in np.atleast_1d(roots) if abs(s.imag) < 1e-12 and 0 < s.real < 1]
+    return min(f0, f1, *(f0 + s * (d0 + s * (b + s * a)) for s in inside))
+
+
+def _steepest(f0, f1, d0, d1) -> tuple[float, float]:
+    """Bounds of the cubic's slope on [0, 1]: at its ends or where its curvature vanishes."""
+    a, b = 2 * (f0 - f1) + d0 + d1, 3 * (f1 - f0) - 2 * d0 - d1
+    s = -b / (3 * a) if a else 0.0
+    return max(d0, d1), d0 + s * (2 * b + 3 * a * s) if 0 < s < 1 else max(d0, d1)

@@ -1,0 +1,63 @@
+"""Fixed points where everything is a number or an array of numbers: by whatever answers first."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from meanfield.fixed_points.adaptive import MOST_POINTS, AdaptiveSolver
+from meanfield.fixed_points.correlation import may_be_opposite
+from meanfield.fixed_points.result import FixedPoint
+from meanfield.fixed_points.strategies import (
+    ALL_FIELDS,
+    INTEGERS,
+    Points,
+    TabulatedSolver,
+    is_at_hand,
+    solve_in_chunks,
+    tables_for,
+)
+from meanfield.layers import Layer
+from meanfield.numerics.compiling import is_tracing
+
+
+def solve_concrete(layer: Layer, q0, c0) -> FixedPoint | None:
+    """The points of a layer whose leaves are numbers or arrays, by tables, rounded to their type.
+
+    None where there are no tables for it, or where something is being traced.
+    """
+    if is_tracing(layer, q0, c0):
+        return None
+    leaves, structure = jax.tree.flatten((layer, q0, c0))
+    shape = np.broadcast_shapes(*(np.shape(x) for x in leaves))
+    size, dtype = int(np.prod(shape)), jnp.result_type(float, *leaves)
+    one_by_one = is_adaptive(layer, size)
+    if not size or not (one_by_one or (tables := tables_for(layer, size))):
+        return None
+    # All else is a column, also where it is one number: one program serves numbers and arrays.
+    parameters = {id(x) for x in jax.tree.leaves(layer.moments())}
+    of_activations = [i for i, x in enumerate(leaves) if id(x) in parameters]
+    leaves = [np.asarray(x, np.float64) for x in leaves]
+    varying = [i for i, x in enumerate(leaves) if x.ndim or i not in of_activations]
+    columns = [np.broadcast_to(leaves[i], shape).ravel() for i in varying]
+
+    def at(columns):
+        given = dict(zip(varying, columns, strict=True))
+        return jax.tree.unflatten(structure, [given.get(i, leaf) for i, leaf in enumerate(leaves)])
+
+    points = Points(at, may_be_opposite(c0))
+    with jax.enable_x64(True):
+        solver = AdaptiveSolver(points, layer) if one_by_one else TabulatedSolver(points, layer, tables, size)
+        found = solve_in_chunks(
+            solver, size, lambda start, stop: [c[start:stop] for c in columns], fields=ALL_FIELDS
+        )
+    types = dict.fromkeys(ALL_FIELDS, dtype) | dict.fromkeys(INTEGERS, jnp.int32)
+    return FixedPoint(**{n: jnp.asarray(found[n].reshape(shape), types[n]) for n in ALL_FIELDS})
+
+
+def is_adaptive(layer: Layer, size: int) -> bool:
+    """Whether points of layers of this kind are solved one by one: few, without tables at hand."""
+    moments = layer.moments()
+    if size > MOST_POINTS or not moments or layer.traced or is_at_hand(layer):
+        return False
+    numbers = all(np.ndim(p) == 0 for activation, _ in moments for p in activation.params)
+    return numbers and all(dual.is_surveyable for _, dual in moments)
