@@ -14,6 +14,7 @@ from jaxtyping import Array, Float
 
 from meanfield.activations.kinks import find_kinks
 from meanfield.activations.programs import Program, program_of
+from meanfield.activations.values import values_of
 from meanfield.numerics.memo import Memo
 
 
@@ -155,8 +156,7 @@ def _searched_kinks(program, params) -> tuple[float, ...]:
         return ()
 
     def search():
-        with jax.enable_x64(True), jax.ensure_compile_time_eval():
-            return find_kinks(lambda x: np.asarray(program(jnp.asarray(x), *params)))
+        return find_kinks(values_of(program, params))
 
     return _KINKS((program, *(float(p) for p in params)), search)
 

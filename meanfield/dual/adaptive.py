@@ -15,18 +15,14 @@ import functools
 import math
 from dataclasses import dataclass
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from meanfield.activations.activation import Activation
 from meanfield.activations.survey import Survey, survey
+from meanfield.activations.values import slopes_of, values_of
 from meanfield.dual.base import Dual
-from meanfield.numerics.compiling import compiled
 from meanfield.numerics.memo import Memo
 
-_BLOCK = 1 << 16  # values of phi computed at a time: one shape for all
-_SMALL = 1 << 12
 _RULES = (
     (2.0, 22, 0.0),
     (1.5, 20, 0.37),
@@ -111,7 +107,8 @@ class AdaptiveMoments:
     """The moments of ``activation``, which has concrete parameters. All methods are NumPy's, in float64."""
 
     def __init__(self, activation: Activation):
-        self._activation = activation
+        given = activation.as_it_is().program, activation.params
+        self._value, self._slope = values_of(*given), slopes_of(*given)
         self.survey: Survey = survey(self._value)
         at_zero = float(self._value(np.zeros(1))[0])
         self.origin = at_zero if math.isfinite(at_zero) else 0.0
@@ -120,9 +117,8 @@ class AdaptiveMoments:
 
     def lines(self, q: np.ndarray, rule=_RULES[0]) -> tuple[np.ndarray, np.ndarray]:
         """(E phi - phi(0), Var phi) at variances of shape (n,)."""
-        return tuple(
-            np.concatenate(parts) for parts in zip(*self._batches(self._lines, q, rule), strict=True)
-        )
+        shifts, variances = zip(*self._batches(self._lines, q, rule), strict=True)
+        return np.concatenate(shifts), np.concatenate(variances)
 
     def _lines(self, q, rule):
         u, w, owner = self._centred(q, rule)
@@ -158,7 +154,7 @@ class AdaptiveMoments:
         """(E phi - phi(0), Var phi, E phi'^2) by nodes and weights of one Gaussian."""
         value = self._value(u) - self.origin
         shift = w @ value
-        return shift, w @ (value - shift) ** 2, w @ self._slope(u) ** 2
+        return float(shift), float(w @ (value - shift) ** 2), float(w @ self._slope(u) ** 2)
 
     def _batches(self, job, q, rule):
         """A job for some variances at a time: its nodes are all in memory."""
@@ -279,34 +275,6 @@ class AdaptiveMoments:
         scaled = (u - centre[owner][:, None]) / sd[owner][:, None]
         weight = size[:, None] / sd[owner][:, None] * w * _bell(scaled)
         return u.ravel(), weight.ravel(), np.repeat(owner, nodes)
-
-    def _value(self, u: np.ndarray) -> np.ndarray:
-        return _in_blocks(_phi, self._activation, u)
-
-    def _slope(self, u: np.ndarray) -> np.ndarray:
-        return _in_blocks(_phi_slope, self._activation, u)
-
-
-def _in_blocks(fn, activation, u: np.ndarray) -> np.ndarray:
-    size = _SMALL if u.size <= _SMALL else _BLOCK
-    parts = [np.empty(0)]
-    with jax.enable_x64(True), jax.ensure_compile_time_eval():
-        for start in range(0, u.size, size):
-            part = u[start : start + size]
-            parts.append(
-                np.asarray(fn(activation, jnp.asarray(np.pad(part, (0, size - part.size)))))[: part.size]
-            )
-    return np.concatenate(parts)
-
-
-@compiled(2)
-def _phi(activation, u):
-    return activation(u)
-
-
-@compiled(2)
-def _phi_slope(activation, u):
-    return jax.jvp(activation, (u,), (jnp.ones_like(u),))[1]
 
 
 @functools.cache

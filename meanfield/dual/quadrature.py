@@ -150,7 +150,7 @@ class QuadratureDual(Dual):
             laid = _nodes_at(
                 jnp.asarray(q), self.activation.landmarks, self.activation.scale, self.refinement
             )
-        return tuple(map(np.asarray, laid))
+        return np.asarray(laid[0]), np.asarray(laid[1])
 
     @property
     def traced(self):

@@ -7,6 +7,7 @@ correlation at it is solved here, with moments whose panels are laid from a surv
 import functools
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -52,14 +53,14 @@ class SolvedLayer(Layer):
     point, the gain and C'(c*) Q(q)/q there. gap: 1 - C(-1). accuracy: relative error of the moments.
     """
 
-    image: jax.Array
-    chi_q: jax.Array
-    chi_perp: jax.Array
-    theta: jax.Array
-    gain: jax.Array
-    rate: jax.Array
-    gap: jax.Array
-    accuracy: jax.Array
+    image: Any
+    chi_q: Any
+    chi_perp: Any
+    theta: Any
+    gain: Any
+    rate: Any
+    gap: Any
+    accuracy: Any
 
     def variance_map(self, q):
         return self.image + self.chi_q * (q - jax.lax.stop_gradient(q))
@@ -89,7 +90,7 @@ class SolvedLayer(Layer):
         return self.accuracy
 
 
-def solved_layer(layer: Layer, q: float, chi_q: float, opposite: bool) -> SolvedLayer:
+def solved_layer(layer: Any, q: float, chi_q: float, opposite: bool) -> SolvedLayer:
     """A layer with concrete parameters and adaptive moments, solved at a variance that is a fixed point."""
     image, chi_perp = float(layer.variance_map(q)), float(layer.tangent(q))
     scale = q / image
@@ -187,9 +188,9 @@ class AdaptiveSolver(PointSolver):
             fill(values, limits, job, lines, q, status, c0, shapes=(size,))
         (finite,) = np.nonzero(~limits & (status != Status.INVALID))
         if finite.size:
-            once = functools.cache(self._solved)
-            found = [once(layers[i], q[i], chi_q[i]) for i in finite]
-            together = jax.tree.map(lambda *x: padded(np.array(x), size), *found)
+            solved = functools.cache(self._solved)
+            parts = [solved(layers[i], q[i], chi_q[i]) for i in finite]
+            together = jax.tree.map(lambda *x: padded(np.array(x), size), *parts)
             place = padded(finite, size)
             job = functools.partial(run, assembled, opposite=self._opposite)
             store(values, finite, on_host(job(together, *chosen(place, q, status, c0))), finite.size)

@@ -2,9 +2,9 @@ r"""Where the variance ends, with every other fixed point on the way excluded by
 
 What is tabulated is the growth g = Q(q)/q - 1 over x = log q, with its slope, at the Chebyshev points of
 panels that are the same for all priors. Between two nodes it lies within w^4/384 max |g''''| of the cubic
-through both. A series through the nodes of a panel says what that derivative is, and what the series leaves out has a
-bound that is known beforehand, whatever the activation: as a function of x a Gaussian moment of phi^2 is
-analytic in the strip |Im x| < pi/2, where it is no larger than at a larger variance,
+through both. A series through the nodes of a panel says what that derivative is, and what the series leaves
+out has a bound that is known beforehand, whatever the activation: as a function of x a Gaussian moment of
+phi^2 is analytic in the strip |Im x| < pi/2, where it is no larger than at a larger variance,
 
     |V(x + iy)| <= V(x - log cos y) / sqrt(cos y),
 
@@ -16,11 +16,11 @@ decide.
 import itertools
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from meanfield.dual.tables.cells import LOWEST, PANELS, ROWS, chebyshev_points, to_series
-from meanfield.layers import Layer
 from meanfield.status import Status
 
 _HALF = math.log(2.0)  # half the width of a panel in log q
@@ -54,7 +54,7 @@ class Rows:
     error: np.ndarray
 
     @classmethod
-    def at_nodes(cls, layer: Layer) -> "Rows":
+    def at_nodes(cls, layer: Any) -> "Rows":
         """At all nodes. Their error is found at some: that of a panel is the largest there and beside it."""
         some = np.exp(_LOG_Q).reshape(PANELS, ROWS)[:, ::_TRIED]
         error = np.max(layer.growth_error(some.ravel()).reshape(some.shape), axis=1)
@@ -78,7 +78,7 @@ class Reached:
 _UNKNOWN, _DOUBTFUL = Reached(math.nan, None), Reached(math.nan, Status.INACCURATE)
 
 
-def variance_reached_surely(layer: Layer, q0: float, rows: Rows) -> Reached:
+def variance_reached_surely(layer: Any, q0: float, rows: Rows) -> Reached:
     """Where signals of variance q0 end, for a layer with adaptive moments and a ``growth_size``.
 
     rows: at its nodes. Where Q falls, its orbit is followed until it increases all the way, or settles.
@@ -113,7 +113,7 @@ class _Node:
 class _Walk:
     """The way of the variance from node to node."""
 
-    def __init__(self, layer: Layer, rows: Rows):
+    def __init__(self, layer: Any, rows: Rows):
         self._layer, self._rows = layer, rows
         self._nodes = self._judged(rows)
         growth = np.nan_to_num([n.growth for n in self._nodes], posinf=0.0).reshape(PANELS, ROWS)
@@ -148,7 +148,7 @@ class _Walk:
 
     def is_increasing(self, low: float, high: float) -> bool:
         """Whether Q increases from node to node between two places."""
-        inside = slice(max(np.searchsorted(_LOG_Q, low) - 1, 0), np.searchsorted(_LOG_Q, high) + 1)
+        inside = slice(max(int(np.searchsorted(_LOG_Q, low)) - 1, 0), int(np.searchsorted(_LOG_Q, high)) + 1)
         image = np.array([n.growth + 1 for n in self._nodes[inside]]) * np.exp(_LOG_Q[inside])
         return bool(np.all(np.diff(image) >= -1e-11 * image[1:]))
 

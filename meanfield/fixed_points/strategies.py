@@ -20,6 +20,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from meanfield.dual import panel_of, tables_of
+from meanfield.dual.choice import TOLERANCE, rule_errors
 from meanfield.dual.tables.build import SHIPPED, DualTables, is_shipped
 from meanfield.fixed_points.correlation import (
     at_limit,
@@ -223,7 +224,8 @@ class TabulatedSolver(PointSolver):
             fill(values, where, job, layer, q, status, c0, shapes=sizes)
         poor = ~beyond & (values["status"] == Status.INACCURATE)
         if poor.any():  # of the table, or of the source as well, which then need not be asked
-            poor &= np.asarray(run(_is_resolved, plain, np.where(finite, q, 1.0)))
+            some_q = np.where(finite, q, 1.0)
+            poor &= np.asarray(run(_is_resolved, plain, some_q)) & _are_right(plain, some_q, poor)
         exact = functools.partial(self._exact.solve_layers, device=device)
         most = self._exact.most
         fill(values, poor | beyond, exact, plain, q0, c0, shapes=(1, min(most, q.size)) if few else (most,))
@@ -245,6 +247,19 @@ class TabulatedSolver(PointSolver):
                     tables = [table.alone() for table in tables]
                 self._ready = _OnDevices(tables)
             return self._ready
+
+
+def _are_right(layer: Layer, q: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Whether the sources of a layer's moments are right at these variances, as an independent look tells."""
+    right = wanted.copy()
+    for i, (_, dual) in enumerate(layer.moments()):
+        if dual.is_surveyable and wanted.any():
+            x = np.array([layer.variances_met(one)[i] for one in q[wanted]], float)
+            panels, which = np.unique(np.asarray(panel_of(x)), return_inverse=True)
+            for end in (np.min, np.max):
+                errors = rule_errors(dual, np.array([end(x[which == k]) for k in range(panels.size)]))
+                right[wanted] &= (errors <= TOLERANCE)[which]
+    return right
 
 
 class _OnDevices:

@@ -18,7 +18,7 @@ def compiled(optimization: int, static_argnums=()):
 
         @functools.cache
         def quick():
-            options = _options(optimization)
+            options = options_of(optimization)
             return (
                 jax.jit(fn, static_argnums=static_argnums, compiler_options=options) if options else thorough
             )
@@ -62,7 +62,7 @@ def is_tracing(*trees) -> bool:
 
 
 @functools.cache
-def _options(optimization: int) -> dict:
+def options_of(optimization: int) -> dict:
     """What this version of XLA knows of the options, on a CPU."""
     wanted = {"xla_backend_optimization_level": optimization, "xla_cpu_use_fusion_emitters": False}
     return {name: value for name, value in wanted.items() if _is_known(name, value)}

@@ -49,6 +49,8 @@ _SIZES = ((48, 64), (112, 192))
 _TOLERANCE = 2e-13
 _PROBES = 26  # points at which a panel is held against its source
 _BATCH = 32
+_TRIED = 6  # of them are compared with adaptive moments too
+_AGREEMENT = 5e-11  # of two quadratures of one chord near theta = 0, where phi(u1) - phi(u2) loses digits
 # Coefficients: of 36 small panels, or 12 large ones, so that all tables that are shipped have one size.
 _STEP = 36 * CELLS * _SIZES[0][1] * ANGLE_TERMS * Q_TERMS
 CACHE_VARIABLE = "MEANFIELD_CACHE"
@@ -111,7 +113,7 @@ class DualTables:
         missing = sorted({int(p) for p in panels} - self.chords.keys())
         for panel in missing:
             for columns, _ in _SIZES:
-                series, error = chord_series(self.source, panel, columns)
+                series, error = chord_series(self.source, panel, columns, self._adaptive())
                 if error <= _TOLERANCE:
                     break
             self.chords[panel] = series
@@ -274,8 +276,11 @@ def _moments(source, q):
     return jax.lax.map(at, q, batch_size=256)
 
 
-def chord_series(source, panel: int, columns: int):
-    """Series of the chord on one panel, shape (columns, rows), and its error at random points."""
+def chord_series(source, panel: int, columns: int, adaptive: AdaptiveMoments | None = None):
+    """Series of the chord on one panel, shape (columns, rows), and its error at random points.
+
+    Where there are adaptive moments the error is against those, at some of the points, and at theta = 0.
+    """
     rng = np.random.default_rng([panel, columns])
     probes = rng.uniform(-1, 1, (2, _PROBES))
     (q, at_q), (theta, at_theta) = (
@@ -288,7 +293,21 @@ def chord_series(source, panel: int, columns: int):
     series = _rounded(to_series(columns) @ grid @ to_series(ROWS).T, axis=(-2, -1))
     patches, *_ = cut_panel(panel, series)
     found = _patch_values(patches, *probes)
-    return series, float(np.max(np.abs(found / expected - 1)))
+    error = float(np.max(np.abs(found / expected - 1)))
+    if adaptive is not None:
+        error = max(error, _adaptive_error(adaptive, at_q, at_theta, found, probes[0], series))
+    return series, error
+
+
+def _adaptive_error(adaptive, q, theta, found, place, series) -> float:
+    """The largest relative deviation of a table from adaptive moments, where that is more than rounding."""
+    some = zip(q[:_TRIED], 2 * np.sin(theta[:_TRIED] / 2) ** 2, strict=True)
+    pairs = [adaptive.pair(x, one_minus_c).chord for x, one_minus_c in some]
+    end = np.polynomial.chebyshev.chebval(-1.0, np.polynomial.chebyshev.chebval(place[:_TRIED], series.T))
+    slopes = adaptive.slope_moment(q[:_TRIED])
+    deviations = np.abs(np.concatenate([found[:_TRIED] / pairs, end / slopes]) - 1)
+    error = float(np.max(np.nan_to_num(deviations, nan=np.inf)))
+    return error if error > _AGREEMENT else 0.0
 
 
 def _by_hermite(source, q, theta, at_q, at_theta):
