@@ -29,6 +29,7 @@ _RULES = (
 )  # width of panels in standard deviations, nodes, shift: the rule, its check
 _LONGEST = 200.0  # standard deviations
 _BATCH = 128  # variances
+_TOO_MANY, _AT_ONCE = 10_000_000, 1_000_000  # nodes of a pair, in all and in memory
 _NEAR = 9.0  # standard deviations at which a small feature is felt
 
 
@@ -94,7 +95,7 @@ class AdaptiveDual(Dual):
 
 @dataclass(frozen=True)
 class Pair:
-    """Moments of two signals of variance q and correlation 1 - x.
+    """Moments of two signals of variance q and correlation 1 - x; NaN where they take too many nodes.
 
     chord: E (phi(u1) - phi(u2))^2 / (2 q x). slope: E phi'(u1) phi'(u2).
     """
@@ -130,7 +131,8 @@ class AdaptiveMoments:
         """((Var phi, m^2), their derivatives over q): d/dq of E f(u) is E f(u) (z^2 - 1) / 2q."""
         parts = zip(*self._batches(self._line_rates, q, _RULES[0]), strict=True)
         variance, mean, variance_rate, mean_rate = (np.concatenate(part) for part in parts)
-        return (variance, mean**2), (variance_rate, 2 * mean * mean_rate)
+        with np.errstate(over="ignore", invalid="ignore"):
+            return (variance, mean**2), (variance_rate, 2 * mean * mean_rate)
 
     def _line_rates(self, q, rule):
         u, w, owner = self._centred(q, rule)
@@ -220,13 +222,31 @@ class AdaptiveMoments:
         tail = float(self.survey.tail(np.array(q)))
         own, common = math.sqrt(q * x), math.sqrt(q * max(1 - x, 0.0))
         z, w_z = self._outer(own, common, tail, rule)
-        u, w, owner = self._nodes(common * z, np.full(z.size, own), np.full(z.size, tail), rule)
+        sizes = self._sizes(common * z, own * tail) + int(2 * tail / rule[0]) + 2
+        total = rule[1] * np.cumsum(sizes)
+        if total[-1] > _TOO_MANY:
+            return Pair(math.nan, math.nan)
+        parts = np.split(np.arange(z.size), np.searchsorted(total, np.arange(_AT_ONCE, total[-1], _AT_ONCE)))
+        spread, rise = np.zeros(2)
+        for part in parts:
+            if part.size:
+                squares = self._parted(common * z[part], own, tail, rule)
+                spread, rise = spread + w_z[part] @ squares[0], rise + w_z[part] @ squares[1]
+        return Pair(float(spread) / (q * x), float(rise) / (q * x))
+
+    def _sizes(self, centre, reach) -> np.ndarray:
+        """Number of the survey's edges within a distance of each centre."""
+        edges = self.survey.edges
+        return np.searchsorted(edges, centre + reach) - np.searchsorted(edges, centre - reach)
+
+    def _parted(self, centre, own, tail, rule) -> tuple[np.ndarray, np.ndarray]:
+        """(Var_w phi, (E_w w phi)^2) about what a pair shares."""
+        size = centre.size
+        u, w, owner = self._nodes(centre, np.full(size, own), np.full(size, tail), rule)
         value = self._value(u)
-        mean = _sums(w * value, owner, z.size)
-        deviation = value - mean[owner]
-        spread = _sums(w * deviation**2, owner, z.size)
-        rise = _sums(w * deviation * (u - (common * z)[owner]) / own, owner, z.size)
-        return Pair(float(w_z @ spread) / (q * x), float(w_z @ rise**2) / (q * x))
+        deviation = value - _sums(w * value, owner, size)[owner]
+        rise = _sums(w * deviation * (u - centre[owner]) / own, owner, size)
+        return _sums(w * deviation**2, owner, size), rise**2
 
     def _outer(self, own, common, tail, rule):
         """Nodes and weights of what a pair shares: phi is seen through a Gaussian of width ``own``."""

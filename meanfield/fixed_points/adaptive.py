@@ -96,6 +96,8 @@ def solved_layer(layer: Any, q: float, chi_q: float, opposite: bool) -> SolvedLa
     scale = q / image
     error = float(layer.error(q))
     theta, gain, rate = _angle(layer, q, scale, chi_perp * scale)
+    if not math.isfinite(gain):
+        theta, error = 0.0, math.inf
     gap = float(layer.opposite_gap(q)) if opposite else 1.0
     return SolvedLayer(image, chi_q, chi_perp, theta, gain, rate, gap, error)
 
@@ -119,6 +121,8 @@ def _angle(layer, q, scale, chi_1) -> tuple[float, float, float]:
     for step in range(_STEPS):
         theta, gain, rate = at(x)
         value, slope = gain * scale - 1, (rate - gain) * scale / x
+        if not math.isfinite(value):
+            break
         if (step == 0 and value >= -4 * eps) or abs(value) <= 8 * eps * (1 + 1 / theta):
             break
         if value > 0:

@@ -60,7 +60,8 @@ class Rows:
         error = np.max(layer.growth_error(some.ravel()).reshape(some.shape), axis=1)
         padded = np.pad(error, 1, mode="edge")
         error = np.repeat(np.maximum(error, np.maximum(padded[:-2], padded[2:])), ROWS)
-        return cls(_LOG_Q, np.asarray(layer.growth_rows(np.exp(_LOG_Q))), _CAUTION * error)
+        with np.errstate(over="ignore", invalid="ignore"):
+            return cls(_LOG_Q, np.asarray(layer.growth_rows(np.exp(_LOG_Q))), _CAUTION * error)
 
 
 @dataclass(frozen=True)

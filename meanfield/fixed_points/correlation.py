@@ -6,7 +6,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from meanfield.fixed_points.result import FixedPoint, errors_of, is_well_conditioned, masked, phase_of
+from meanfield.fixed_points.result import (
+    FixedPoint,
+    errors_of,
+    is_well_conditioned,
+    masked,
+    may_be_a_fold,
+    phase_of,
+)
 from meanfield.fixed_points.variance import variance_fixed_point
 from meanfield.status import Status
 from meanfield.support import validation
@@ -64,8 +71,10 @@ def _at_finite(layer, q, status) -> FixedPoint:
     one_minus_c = 2 * jnp.sin(theta / 2) ** 2
     chi_c = jnp.where(chaotic, slope, chi_1)
     errors = errors_of(q, one_minus_c, chi_q, chi_c, layer.error(q))
-    doubtful = (status == Status.CONVERGED) & ~is_well_conditioned(q, errors)
-    status = jnp.where(doubtful, Status.INACCURATE, status)
+    doubtful = ~is_well_conditioned(q, errors)
+    if layer.affine() is None:
+        doubtful |= may_be_a_fold(q, chi_q, layer.error(q))
+    status = jnp.where(doubtful & (status == Status.CONVERGED), Status.INACCURATE, status)
     return _point(q, one_minus_c, chi_q, chi_c, chi_1, chi_perp, status, errors)
 
 

@@ -15,7 +15,14 @@ import numpy as np
 
 from meanfield.dual.tables.cells import slope_of_place
 from meanfield.fixed_points.correlation import at_limit, at_variance, may_be_opposite, solve
-from meanfield.fixed_points.result import FixedPoint, errors_of, is_well_conditioned, masked, phase_of
+from meanfield.fixed_points.result import (
+    FixedPoint,
+    errors_of,
+    is_well_conditioned,
+    masked,
+    may_be_a_fold,
+    phase_of,
+)
 from meanfield.fixed_points.variance import GrowthScan
 from meanfield.numerics.broadcasting import pointwise
 from meanfield.numerics.roots import implicit_root
@@ -228,7 +235,7 @@ def regular_point(layer, q, c0):
     # C is convex: its slope at c* is as far below 1 as chi_1 is above, or further.
     convex = (chi_c < (1 + chi_1) / 2) | (jnp.abs(chi_1 - 1) <= eps ** (2 / 3))
     sure = (jnp.abs(chi_q) <= 1) & (jnp.abs(c0) < 1) & (error <= eps**0.65)
-    sure &= is_well_conditioned(q, errors)
+    sure &= is_well_conditioned(q, errors) & ~may_be_a_fold(q, chi_q, error)
     return point, sure & (~chaotic | (solved & convex))
 
 

@@ -58,6 +58,12 @@ def is_well_conditioned(q, errors):
     return (q_error <= tolerance * jax.lax.stop_gradient(q)) & (c_error <= tolerance)
 
 
+def may_be_a_fold(q, chi_q, error):
+    """Whether moments that differ by their error may have no fixed point here: two merge where chi_q = 1."""
+    error = jnp.maximum(error, _ROUNDING * jnp.finfo(q.dtype).eps)
+    return jax.lax.stop_gradient((1 - chi_q) ** 2 <= 16 * error)
+
+
 _ROUNDING = 64  # units of rounding that moments may be wrong by
 
 

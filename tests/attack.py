@@ -1,0 +1,270 @@
+"""Problems made to mislead a solver, and a plain oracle that shares no code with the library.
+
+An activation is a sum of parts, each with a place and a width of its own: steep steps, narrow bumps, kinks,
+oscillations, exponential growth, jumps, parts far out. The oracle knows places and widths and lays its panels
+by them: Gauss's rule on panels graded about every place, in NumPy alone.
+"""
+
+import functools
+import math
+import warnings
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import meanfield as mf
+
+KINDS = ("step", "bump", "kink", "wave", "growth", "jump", "line", "square")
+
+
+@dataclass(frozen=True)
+class Part:
+    """amplitude * shape((x - place) / width)."""
+
+    kind: str
+    amplitude: float
+    place: float
+    width: float
+
+    def value(self, xp, x):
+        t = (x - self.place) / self.width
+        shapes = {
+            "step": lambda: xp.tanh(t),
+            "bump": lambda: xp.exp(-(t**2)),
+            "kink": lambda: xp.maximum(t, 0.0),
+            "wave": lambda: xp.sin(t),
+            "growth": lambda: xp.exp(t),
+            "jump": lambda: xp.where(t > 0, 1.0, 0.0),
+            "line": lambda: t,
+            "square": lambda: t**2 / (1 + xp.abs(t)),
+        }
+        return self.amplitude * shapes[self.kind]()
+
+    def slope(self, x):
+        t = (x - self.place) / self.width
+        shapes = {
+            "step": lambda: 1 / np.cosh(np.clip(t, -300, 300)) ** 2,
+            "bump": lambda: -2 * t * np.exp(-(t**2)),
+            "kink": lambda: np.where(t > 0, 1.0, 0.0),
+            "wave": lambda: np.cos(t),
+            "growth": lambda: np.exp(t),
+            "jump": lambda: np.zeros_like(t),
+            "line": lambda: np.ones_like(t),
+            "square": lambda: np.sign(t) * (2 * np.abs(t) + t**2) / (1 + np.abs(t)) ** 2,
+        }
+        return self.amplitude / self.width * shapes[self.kind]()
+
+
+@dataclass(frozen=True)
+class Nasty:
+    """A sum of parts: as a JAX function, and as the oracle sees it."""
+
+    parts: tuple[Part, ...]
+
+    def __call__(self, x):
+        return sum(part.value(jnp, x) for part in self.parts)
+
+    def value(self, x):
+        return sum(part.value(np, x) for part in self.parts)
+
+    def slope(self, x):
+        return sum(part.slope(x) for part in self.parts)
+
+    @property
+    def jumps(self) -> bool:
+        return any(part.kind == "jump" for part in self.parts)
+
+
+def nasty(rng) -> Nasty:
+    """One to three parts of any kind, over many scales of place, width and size."""
+    parts = []
+    for _ in range(rng.integers(1, 4)):
+        kind = KINDS[rng.integers(len(KINDS))]
+        width = 10.0 ** rng.uniform(-4, 2)
+        place = 0.0 if rng.random() < 0.4 else float(rng.normal() * 10 ** rng.uniform(-1, 1))
+        if kind == "bump":  # as wide as the survey says that it sees
+            width = max(width, abs(place) / 300)
+        if kind == "growth":
+            width, place = max(width, 0.5), 0.0
+        if kind == "wave":
+            width = max(width, 0.1)
+        amplitude = float(rng.choice([-1, 1]) * 10 ** rng.uniform(-1, 1.5))
+        if kind in ("line", "kink", "square"):
+            amplitude *= width
+        if kind == "growth":
+            amplitude = 10 ** rng.uniform(-4, 0)
+        parts.append(Part(kind, amplitude, place, width))
+    return Nasty(tuple(parts))
+
+
+def priors(rng, phi: Nasty, count: int) -> np.ndarray:
+    """(weight_var, bias_var, kappa, q0) in rows; half of them beside a fold or where growth is near 1."""
+    rows = []
+    for _ in range(count):
+        kappa = float(rng.choice([0.0, 0.0, 1.0, 0.5, -2.0]))
+        q = 10.0 ** rng.uniform(-6, 6)
+        second, mean = (float(m[0]) for m in moments(phi, np.array([q]))[:2])
+        own = second - kappa * mean**2
+        if not (own > 0 and math.isfinite(own)):
+            continue
+        share = rng.uniform(0, 1) if rng.random() < 0.5 else 1 - 10.0 ** rng.uniform(-6, -1)
+        weight_var, bias_var = q * share / own, q * (1 - share)
+        rows.append((weight_var, bias_var, kappa, 10.0 ** rng.uniform(-3, 3)))
+    return np.array(rows).reshape(-1, 4)
+
+
+# --- the oracle ---------------------------------------------------------------------------
+
+
+@functools.cache
+def _gauss(n=24):
+    x, w = np.polynomial.legendre.leggauss(n)
+    return (1 + x) / 2, w / 2
+
+
+def _edges(phi: Nasty, low: float, high: float, sd: float) -> np.ndarray:
+    """Panels no wider than a standard deviation, graded about every place by its width."""
+    pieces = [np.arange(low, high, sd), [low, high, 0.0]]
+    for part in phi.parts:
+        scale = part.width
+        grades = scale * np.exp2(np.arange(-6, 44) / 1.0)
+        pieces += [part.place + grades, part.place - grades, [part.place]]
+        if part.kind in ("bump", "step"):
+            pieces.append(part.place + scale * np.arange(-40, 41) / 2)
+        if part.kind == "wave" and (high - low) / scale < 4e4:
+            pieces.append(np.arange(low, high, 2 * scale))
+        if part.kind == "growth":
+            pieces.append(np.arange(low, high, scale * 2))
+    edges = np.unique(np.concatenate(pieces))
+    return edges[(edges >= low) & (edges <= high)]
+
+
+def _nodes(phi: Nasty, centre: float, sd: float, tail: float):
+    edges = _edges(phi, centre - tail * sd, centre + tail * sd, sd)
+    x, w = _gauss()
+    step = np.diff(edges)[:, None]
+    u = (edges[:-1, None] + step * x).ravel()
+    t = (u - centre) / sd
+    return u, (step * w).ravel() / sd * np.exp(-(t**2) / 2) / math.sqrt(2 * math.pi)
+
+
+def _tail(phi: Nasty, q: float) -> float:
+    growth = [2 * math.sqrt(q) / part.width for part in phi.parts if part.kind == "growth"]
+    return 12.0 + max(growth, default=0.0)
+
+
+def moments(phi: Nasty, q):
+    """(E phi^2, E phi, E phi'^2, d E phi^2/dq, d E phi/dq) at variances of shape (n,)."""
+    results = []
+    with np.errstate(over="ignore", invalid="ignore"):
+        for x in np.atleast_1d(q):
+            u, w = _nodes(phi, 0.0, math.sqrt(x), _tail(phi, x))
+            value, bend = phi.value(u), (u**2 / x - 1) / (2 * x)
+            results.append(
+                [w @ value**2, w @ value, w @ phi.slope(u) ** 2, (w * bend) @ value**2, (w * bend) @ value]
+            )
+    return np.array(results).T
+
+
+def image(phi: Nasty, prior, q):
+    """(Q(q), Q'(q))."""
+    weight_var, bias_var, kappa, _ = prior
+    second, mean, _, second_rate, mean_rate = moments(phi, q)
+    return (
+        weight_var * (second - kappa * mean**2) + bias_var,
+        weight_var * (second_rate - 2 * kappa * mean * mean_rate),
+    )
+
+
+def gain(phi: Nasty, q: float, one_minus_c: float) -> float:
+    """E (phi(u1) - phi(u2))^2 / (2 q (1 - c)): over the sum of the two, then over their difference."""
+    a, b = math.sqrt(1 - one_minus_c / 2), math.sqrt(one_minus_c / 2)
+    root, tail = math.sqrt(q), _tail(phi, q)
+    outer = [np.arange(0, tail, 0.5)]
+    for part in phi.parts:
+        for other in phi.parts:
+            gap = abs(part.place - other.place) / 2
+            scale = min(part.width, other.width)
+            outer.append((gap + np.concatenate([[0.0], scale * np.exp2(np.arange(-4, 30.0))])) / (root * b))
+            outer.append((gap - scale * np.exp2(np.arange(-4, 30.0))) / (root * b))
+    edges = np.unique(np.concatenate(outer))
+    edges = np.append(edges[(edges >= 0) & (edges < tail)], tail)
+    x, w = _gauss(16)
+    step = np.diff(edges)[:, None]
+    o = (edges[:-1, None] + step * x).ravel()
+    weight = (step * w).ravel() * np.exp(-(o**2) / 2) / math.sqrt(2 * math.pi)
+    total = 0.0
+    for offset, share in zip(root * b * o, weight, strict=True):
+        if share > 1e-22:
+            total += share * _mean_square_difference(phi, offset, root * a, tail)
+    return 2 * total / (4 * q * b**2)
+
+
+def _mean_square_difference(phi: Nasty, offset: float, sd: float, tail: float) -> float:
+    low, high = -tail * sd, tail * sd
+    edges = np.unique(
+        np.concatenate([_edges(phi, low - offset, high + offset, sd) + s * offset for s in (-1, 1)])
+    )
+    edges = edges[(edges >= low) & (edges <= high)]
+    x, w = _gauss(12)
+    step = np.diff(edges)[:, None]
+    u = (edges[:-1, None] + step * x).ravel()
+    weight = (step * w).ravel() / sd * np.exp(-((u / sd) ** 2) / 2) / math.sqrt(2 * math.pi)
+    return float(weight @ (phi.value(u + offset) - phi.value(u - offset)) ** 2)
+
+
+def first_fixed_point(phi: Nasty, prior, q: float) -> bool:
+    """Whether the orbit from q0 reaches q before any other fixed point, if Q increases on the way."""
+    start = prior[3]
+    way = np.exp(np.linspace(math.log(start), math.log(q), 65))[:-1]
+    values, _ = image(phi, prior, way)
+    if np.any(np.diff(values) * np.sign(q - start) < 0):
+        return True  # not for this oracle to say
+    ahead = np.sign(q - start) * (values / way - 1)
+    return bool(np.all(ahead[np.abs(way / q - 1) > 1e-4] > -1e-12))
+
+
+def verdict(phi: Nasty, prior, point) -> tuple[bool, str]:
+    """(whether a CONVERGED point is right to within its estimates, what is wrong)."""
+    q, one_minus_c = float(point.q), float(point.one_minus_c)
+    value, rate = (float(x[0]) for x in image(phi, prior, np.array([q])))
+    q_wrong = abs(value - q) / abs(1 - rate)
+    if q_wrong > float(point.q_error) + 1e-15 * q:
+        return False, f"q {q} is wrong by {q_wrong:.1e}, told {float(point.q_error):.1e}"
+    if not first_fixed_point(phi, prior, q):
+        return False, f"q {q} is not the one that is reached"
+    slope = float(moments(phi, np.array([q]))[2][0])
+    chi_1 = math.inf if phi.jumps and math.isinf(float(point.chi_1)) else prior[0] * slope * q / value
+    if math.isfinite(chi_1) and not abs(float(point.chi_1) / chi_1 - 1) <= 1e-8 * max(1, 1 / abs(1 - rate)):
+        return False, f"chi_1 {float(point.chi_1)} is {chi_1}"
+    if one_minus_c > 0:
+        found = prior[0] * gain(phi, q, one_minus_c) * q / value
+        c_wrong = one_minus_c * abs(found - 1) / abs(1 - float(point.chi_c))
+        if c_wrong > max(float(point.c_error), 1e-9):
+            return False, f"1 - c {one_minus_c} is wrong by {c_wrong:.1e}, told {float(point.c_error):.1e}"
+    return True, ""
+
+
+def attacked(seed: int, activations: int, each: int):
+    """(CONVERGED points that are wrong, with what is wrong; points, converged, needlessly not)."""
+    rng = np.random.default_rng(seed)
+    wrong, counts = [], {"points": 0, "converged": 0, "others": {}}
+    for _ in range(activations):
+        phi = nasty(rng)
+        with warnings.catch_warnings(), jax.enable_x64(True):
+            warnings.simplefilter("ignore")
+            activation = mf.Activation(phi, name="nasty")
+            for prior in priors(rng, phi, each):
+                weight_var, bias_var, kappa, q0 = map(float, prior)
+                point = mf.fixed_point(activation, mf.NormalPrior(weight_var, bias_var, kappa), q0=q0)
+                status = mf.Status(int(point.status)).name
+                counts["points"] += 1
+                counts["others"][status] = counts["others"].get(status, 0) + 1
+                if status == "CONVERGED":
+                    counts["converged"] += 1
+                    good, why = verdict(phi, prior, point)
+                    if not good:
+                        wrong.append((phi, tuple(prior), why))
+    return wrong, counts
