@@ -22,9 +22,12 @@ def q_map(activation, prior=None, q=1.0) -> Float[Array, "..."]:
 
     activation, prior: as for ``fixed_point``; everything broadcasts. Units: squared
     pre-activation. Raises TypeError or ValueError. Source: THEORY section 3.
+    Warns with ``QuadratureWarning`` where the moments of a function of yours are not resolved
+    (not inside a trace, where nobody can look).
     """
     layer = as_layer(activation, prior)
     q = validation.real("q", q, low=0.0)
+    layer.look_at(q)
     return pointwise(_variance, layer, q)
 
 
@@ -38,9 +41,11 @@ def c_map(activation, prior=None, *, c, q, q2=None) -> Float[Array, "..."]:
     layer = as_layer(activation, prior)
     c = validation.real("c", c, low=-1.0, high=1.0)
     q = validation.real("q", q, low=0.0, low_open=True)
+    layer.look_at(q)
     if q2 is None:
         return pointwise(_equal_correlation, layer, c, q)
     q2 = validation.real("q2", q2, low=0.0, low_open=True)
+    layer.look_at(q2)
     return pointwise(_correlation, layer, c, q, q2)
 
 
@@ -88,6 +93,7 @@ def propagate(activation, prior=None, *, q0=1.0, c0=0.5, depth=None, q2=None) ->
     else:
         q2 = validation.real("q2", q2, low=0.0, low_open=True)
         result = apply(_trajectory, layer, q0, q2, c0)
+    layer.look_at(result.q)
     return jax.tree.map(lambda x: jnp.moveaxis(x, -1, 0), result)
 
 

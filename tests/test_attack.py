@@ -132,3 +132,15 @@ def test_no_attack_succeeds(x64):
         <= 0.05 * counts["points"]
     )
     assert counts["converged"] >= 0.4 * counts["points"]
+
+
+def test_maps_warn_where_a_function_is_not_resolved(x64):
+    activation = mf.Activation(lambda x: x + 1e3 * jnp.exp(-((x - 300) ** 2)))
+    prior = mf.NormalPrior(1.0, 1e4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        mf.q_map(activation, prior, q=1.0)  # does not get there
+    with pytest.warns(mf.QuadratureWarning, match="at variance 20000"):
+        mf.q_map(activation, prior, q=np.array([1.0, 20000.0]))
+    with pytest.warns(mf.QuadratureWarning):
+        mf.propagate(activation, prior, q0=1.0, depth=5)

@@ -77,7 +77,7 @@ def _tried(activation) -> QuadratureDual:
             return rule
         tried.append((errors, rule))
     errors, rule = max(tried, key=lambda pair: np.sum(pair[0] <= TOLERANCE))  # the first of equals
-    _warn(activation, errors)
+    _warn(activation, errors, _PROBED)
     return rule
 
 
@@ -100,14 +100,35 @@ def rule_errors(rule: QuadratureDual, q) -> np.ndarray:
     return np.maximum(errors, moments.error(q))
 
 
-def _warn(activation, errors: np.ndarray) -> None:
+def warn_where_unresolved(dual: Dual, q) -> None:
+    """Warn if the moments that a map is made of are not resolved at the ends of a range of variances.
+
+    Silent where nobody can look: for what is traced, and for parameters that are arrays.
+    """
+    if not dual.is_surveyable or isinstance(q, jax.core.Tracer):
+        return
+    activation = dual.activation  # type: ignore[attr-defined]
+    concrete = not any(isinstance(p, jax.core.Tracer) or np.ndim(p) for p in activation.params)
+    if activation.traced or activation.program in _TRUSTED or not concrete:
+        return
+    q = np.asarray(q, np.float64)
+    met = np.unique(q[np.isfinite(q) & (q > 0)])
+    if met.size:
+        ends = met[[0, -1]]
+        errors = rule_errors(dual, ends)  # type: ignore[arg-type]
+        if np.any(errors > TOLERANCE):
+            worst = int(np.argmax(errors))
+            _warn(activation, errors[worst:], ends[worst:])
+
+
+def _warn(activation, errors: np.ndarray, at) -> None:
     first = int(np.argmin(errors <= TOLERANCE))
-    below = f" (up to {_PROBED[first - 1]:g} they are resolved)" if first else ""
+    below = f" (up to {at[first - 1]:g} they are resolved)" if first else ""
     warnings.warn(
         f"the Gaussian moments of the activation {activation.name!r} have a relative error of "
-        f"{errors[first]:.0e} at variance {_PROBED[first]:g}{below}. If it has kinks or jumps, declare "
+        f"{errors[first]:.0e} at variance {at[first]:g}{below}. If it has kinks or jumps, declare "
         "where: meanfield.Activation(fn, kinks=(...)); if it varies quickly, but only near its kinks or the "
         "origin, on what length: scale=... Fixed points that are not resolved are marked Status.INACCURATE.",
         QuadratureWarning,
-        stacklevel=2,
+        stacklevel=3,
     )

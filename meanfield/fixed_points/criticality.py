@@ -49,7 +49,9 @@ def critical_line(activation, q, anticorrelation=0.0) -> CriticalLine:
     Source: THEORY section 6; Schoenholz et al. 2017.
     """
     q = validation.real("q", q, low=0.0, low_open=True)
-    return pointwise(_at_variance, _unit_layer(activation, anticorrelation), q)
+    layer = _unit_layer(activation, anticorrelation)
+    layer.look_at(q)
+    return pointwise(_at_variance, layer, q)
 
 
 def critical_point(activation, bias_var, anticorrelation=0.0) -> CriticalLine:

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from meanfield.dual.choice import warn_where_unresolved
 from meanfield.layers.limits import LimitMap
 from meanfield.numerics.angles import solve_angle
 
@@ -169,6 +170,12 @@ class Layer(ABC):
     def moments(self) -> list[tuple[Any, Any]]:
         """(activation, its moments) wherever the layer has an activation, in the order of the data."""
         return []
+
+    def look_at(self, q) -> None:
+        """Warn where the moments of a function of the user's are not resolved at input variances q."""
+        for activation, dual in self.moments():
+            if not activation.traced and not isinstance(q, jax.core.Tracer):
+                warn_where_unresolved(dual, q)
 
     def with_moments(self, duals: Iterator) -> Self:
         """This layer with other moments (tables), taken from ``duals`` in the same order.
