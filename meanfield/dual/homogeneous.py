@@ -88,7 +88,7 @@ def _inverse_bend(y):
 
 @register_dataclass
 @dataclass(frozen=True, eq=False)
-class LinearPieces(Dual):
+class Homogeneous1(Dual):
     """phi(x) = left * min(x, 0) + right * max(x, 0): the ReLU family."""
 
     left: jax.Array | float
@@ -144,7 +144,7 @@ class LinearPieces(Dual):
 
 @register_dataclass
 @dataclass(frozen=True, eq=False)
-class QuadraticPieces(Dual):
+class Homogeneous2(Dual):
     """phi(x) = left * x^2 for x < 0 and right * x^2 for x > 0."""
 
     left: jax.Array | float

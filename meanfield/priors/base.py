@@ -40,10 +40,11 @@ class Prior:
         finite = jnp.isfinite(w) & jnp.isfinite(b) & jnp.isfinite(k)
         return finite & (w >= 0) & (b >= 0) & (k <= 1)
 
-    def harmless(self):
-        """Parameters at which every solver converges, to stand in for invalid ones."""
+    def guarded(self, valid):
+        """This prior where ``valid``, and elsewhere one under which every solver is safe."""
         safe = {"weight_var": 0.5, "bias_var": 0.5, "anticorrelation": 0.0}
-        return jax.tree.unflatten(jax.tree.structure(self), [safe[name] for name in self.parameters])
+        guarded = {name: jnp.where(valid, getattr(self, name), safe[name]) for name in self.parameters}
+        return replaced(self, **guarded)
 
     def without_bias(self):
         """The same weights without bias."""
