@@ -32,9 +32,8 @@ def without_weights(prior, key, sent: Float[Array, "rows width"]) -> Float[Array
     rows, width = sent.shape
     mean = jnp.mean(sent, axis=1)
     centred = sent - mean[:, None]
-    both = jnp.outer(mean, mean)
     product = jnp.matmul(centred, centred.T, precision="highest")
-    covariance = prior.weight_var * (product / width + (1 - prior.anticorrelation) * both)
+    covariance = prior.weight_var * prior.per_weight(product / width, jnp.outer(mean, mean))
     gaussian_key, special_key, bias_key = jax.random.split(key, 3)
     if not prior.is_gaussian:
         received = _with_special_weights(prior, gaussian_key, special_key, sent, mean, covariance)

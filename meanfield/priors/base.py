@@ -50,13 +50,17 @@ class Prior:
         """The same weights without bias."""
         return replaced(self, bias_var=jnp.zeros_like(jnp.asarray(self.bias_var)))
 
-    def propagate_moments(self, variance, mean_product):
+    def per_weight(self, covariance, mean_product):
+        """cov + (1 - kappa) m m': what weights of variance 1 make of activations, without bias."""
+        return covariance + (1 - self.anticorrelation) * mean_product
+
+    def propagate_moments(self, covariance, mean_product):
         """Covariance of the Gaussian part of the next layer's pre-activations.
 
         sigma_w^2 [cov + (1 - kappa) m m'] + sigma_b^2, from the activations' covariance
         and the product of their means.
         """
-        return self.weight_var * (variance + (1 - self.anticorrelation) * mean_product) + self.bias_var
+        return self.weight_var * self.per_weight(covariance, mean_product) + self.bias_var
 
     def bias_init(self):
         """An initializer ``(key, shape, dtype) -> bias`` as in ``jax.nn.initializers``."""

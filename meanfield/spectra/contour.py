@@ -25,6 +25,7 @@ from jaxtyping import Array, Complex
 from numpy.polynomial import legendre
 
 from meanfield.dual.quadrature import _tail
+from meanfield.numerics.legendre import gauss_legendre, to_coefficients
 from meanfield.numerics.pytrees import register_dataclass
 from meanfield.spectra.slopes import SlopeLaw, silent_points, slope
 
@@ -207,8 +208,6 @@ class _Rule:
 
 @functools.cache
 def _rule() -> _Rule:
-    node, weight = legendre.leggauss(_ORDER)
-    transform = (np.arange(_ORDER) + 0.5)[:, None] * legendre.legvander(node, _ORDER - 1).T * weight
-    each = np.eye(_ORDER)
+    transform, each = to_coefficients(_ORDER), np.eye(_ORDER)
     ends = [legendre.legval([-1, 1], legendre.legder(each, n)) for n in range(3)]
-    return _Rule(node, weight, transform, np.stack([e.T @ transform for e in ends]))
+    return _Rule(*gauss_legendre(_ORDER), transform, np.stack([e.T @ transform for e in ends]))

@@ -16,12 +16,14 @@ from jaxtyping import Array, Float, Int
 
 from meanfield.dual import tables_of
 from meanfield.fixed_points.criticality import critical_line
+from meanfield.fixed_points.result import masked
 from meanfield.fixed_points.variance import variance_fixed_point
 from meanfield.layers import as_dense
 from meanfield.numerics.broadcasting import pointwise
 from meanfield.numerics.memo import Memo
+from meanfield.numerics.polynomials import cubic, horner
 from meanfield.numerics.pytrees import register_dataclass, replaced
-from meanfield.numerics.roots import implicit_root
+from meanfield.numerics.roots import root_between
 from meanfield.priors import NormalPrior, OrthogonalPrior
 from meanfield.spectra.slopes import SlopeLaw, like_gaussian, slopes_at, stationary_points
 from meanfield.status import Status
@@ -115,9 +117,7 @@ def _from_moments(prior, depth, moments, q, status, valid, spectral_exponent) ->
         q=q,
         status=status,
     )
-    result = jax.tree.map(lambda x: jnp.where(valid, x, jnp.nan), result)
-    status = jnp.where(valid, status, Status.INVALID).astype(jnp.int32)
-    return Isometry(**{**vars(result), "status": status})
+    return masked(result, valid)
 
 
 def _root(x):
@@ -168,13 +168,11 @@ def _interpolated(layer, depth, q0, spectral_exponent, table) -> Isometry:
     q, status = variance_fixed_point(layer, jnp.where(valid, q0, 1.0))
     value = jnp.where(status == Status.UNBOUNDED, jnp.inf, jnp.where(status == Status.VANISHING, 0.0, q))
     x, values, slopes = table
-    place = (jnp.log(jnp.clip(value, 1e-20, 1e20)) - x[0]) / (x[1] - x[0])
+    width = x[1] - x[0]
+    place = (jnp.log(jnp.clip(value, 1e-20, 1e20)) - x[0]) / width
     cell = jnp.clip(place.astype(int), 0, x.size - 2)
-    f, d = place - cell, (x[1] - x[0])
-    below, above = values[cell], values[cell + 1]
-    start, end = slopes[cell] * d, slopes[cell + 1] * d
-    rest = above - below
-    moments = below + f * (start + f * (3 * rest - 2 * start - end + f * (start + end - 2 * rest)))
+    nodes = values[cell], values[cell + 1], width * slopes[cell], width * slopes[cell + 1]
+    moments = horner(cubic(*nodes), place - cell)
     return _from_moments(layer.prior, depth, moments, value, status, valid, spectral_exponent)
 
 
@@ -235,24 +233,12 @@ def _largest_q(layer, depth, bound, spectral_exponent):
     x = jnp.linspace(jnp.log(low), jnp.log(high), count, dtype=depth.dtype)
 
     def excess(x):
-        return jnp.log(
-            depth * (SlopeLaw.of(layer, jnp.exp(x)).relative_variance - spectral_exponent)
-            + jnp.finfo(x.dtype).tiny ** 0.5
-        ) - 2 * (jnp.log(bound))
+        square = depth * (SlopeLaw.of(layer, jnp.exp(x)).relative_variance - spectral_exponent)
+        return jnp.log(square + jnp.finfo(x.dtype).tiny ** 0.5) - 2 * jnp.log(bound)
 
     over = jax.lax.stop_gradient(jax.vmap(excess)(x)) > 0
     first = jnp.argmax(over)
     inside = jnp.any(over) & (first > 0)
     ends = x[jnp.maximum(first - 1, 0)], x[first]
-
-    def solve(f, start):
-        def step(_, ends):
-            middle = (ends[0] + ends[1]) / 2
-            above = f(middle) > 0
-            return jnp.where(above, ends[0], middle), jnp.where(above, middle, ends[1])
-
-        return jax.lax.fori_loop(0, 50, step, ends)[0]
-
-    guarded = lambda x: jnp.where(inside, excess(x), x)  # noqa: E731
-    root = implicit_root(guarded, ends[0], solve)
+    root = root_between(lambda x: jnp.where(inside, excess(x), x), *ends)
     return jnp.where(inside, jnp.exp(root), jnp.where(over[0], 0.0, jnp.inf))

@@ -12,6 +12,7 @@ from meanfield.asymmetric.density.grid import STEP, Kernel, kernel_of
 from meanfield.asymmetric.density.layer import AsymmetricLayer
 from meanfield.numerics.broadcasting import pointwise
 from meanfield.numerics.pytrees import register_dataclass
+from meanfield.numerics.roots import nonzero
 from meanfield.support import validation
 
 
@@ -104,7 +105,7 @@ def _evolve(layer: AsymmetricLayer, q0, kernel: Kernel, depth: int) -> DensityEv
     layer = layer.guarded(valid)
     q0 = jnp.where(valid, q0, 1.0)
     points = jnp.asarray(kernel.grid.points, q0.dtype)
-    start = jnp.exp(-(points**2) / 2) / np.sqrt(2 * np.pi)
+    start = kernel.grid.gaussian(q0.dtype)
     one = jnp.ones_like(q0)
     state = _State(jnp.sqrt(q0), start, start, one, (one, 0 * one, one))
 
@@ -152,7 +153,7 @@ def _observed_and_next(layer: AsymmetricLayer, kernel: Kernel, state: _State):
     moments = [jnp.sum(masses * signals.x**k) for k in range(3)]
     mean, activity = (jnp.sum(masses * signals.phi**k) for k in (1, 2))
     noise = jnp.sqrt(prior.propagate_moments(activity - mean**2, mean**2))
-    safe = jnp.where(noise > 0, noise, 1.0)
+    safe = nonzero(noise)
     law = transported(kernel, signals, safe, state.law)
 
     sent = signals.expect(signals.slope**2, state.tangent)
@@ -175,7 +176,7 @@ def _observed_and_next(layer: AsymmetricLayer, kernel: Kernel, state: _State):
     return observed, _State(
         noise,
         law,
-        tangent / jnp.where(growth > 0, growth, 1.0),
+        tangent / nonzero(growth),
         growth,
         (one, kernel.mean * mean / safe, kernel.square * activity / safe**2 + 1),
     )
