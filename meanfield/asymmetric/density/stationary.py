@@ -19,6 +19,7 @@ from meanfield.numerics.roots import implicit_root, newton_step, nonzero
 
 _TERMS = 48  # of the response sequences; beyond them they are geometric
 _MOST_STEPS = 3000
+_AGREE = 0.1  # of a ratio: what the last ones may differ by
 
 
 @register_dataclass
@@ -122,8 +123,7 @@ def growth_rate(weight_var, response):
     their modulus.
     """
     size, dtype = response.shape[0], response.dtype
-    last, before = response[-1], response[-2]
-    ratio = jnp.clip(jnp.where(before == 0, 0.0, last / nonzero(before)), -0.999, 0.999)
+    last, ratio = response[-1], _ratio_beyond(response)
     mu, modulus = _power_iteration(*jax.lax.stop_gradient((weight_var * response, ratio)))
 
     def excess(mu):
@@ -136,6 +136,13 @@ def growth_rate(weight_var, response):
     close = jnp.abs(polished - mu) <= 1e-3 * jnp.abs(mu)
     uncoupled = jnp.where(jnp.all(weight_var * response == 0), ratio, modulus)
     return jnp.where(close, polished, uncoupled)
+
+
+def _ratio_beyond(response):
+    """Of neighbours beyond the terms; 0 where the last ones agree on none, which then are rounding."""
+    ratios = response[-3:] / nonzero(response[-4:-1])
+    agree = jnp.all(jnp.abs(ratios - ratios[-1]) <= _AGREE * jnp.abs(ratios[-1]))
+    return jnp.clip(jnp.where(agree & (response[-2] != 0), ratios[-1], 0.0), -0.999, 0.999)
 
 
 def _power_iteration(coefficients, ratio):
