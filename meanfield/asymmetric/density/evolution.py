@@ -118,7 +118,8 @@ def _evolve(layer: AsymmetricLayer, q0, kernel: Kernel, depth: int) -> DensityEv
     fields = jax.tree.map(lambda many, one: jnp.concatenate([many, one[None]]), observed, final)
     fields["error"] = jnp.cumsum(fields["error"])
     fields = {name: jnp.where(valid, value, jnp.nan) for name, value in fields.items()}
-    law = Law(last.noise * points, last.law / last.noise, last.law * jnp.asarray(kernel.grid.weights))
+    weights = jnp.asarray(kernel.grid.weights, q0.dtype)
+    law = Law(last.noise * points, last.law / last.noise, last.law * weights)
     law = jax.tree.map(lambda x: jnp.where(valid, x, jnp.nan).astype(q0.dtype), law)
     return DensityEvolution(**fields, law=law)
 
