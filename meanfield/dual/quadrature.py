@@ -42,7 +42,7 @@ def _tail(dtype) -> float:
 
 
 def graded_nodes(
-    landmarks: Nodes, scale: Scalar, low: float, high: float, counts: tuple[int, int]
+    landmarks: Float[Array, " k"], scale: Scalar, low: float, high: float, counts: tuple[int, int]
 ) -> tuple[Nodes, Nodes]:
     """Nodes and Gaussian weights on (low, high), graded towards the landmarks.
 

@@ -142,12 +142,7 @@ def measure(
     tangents = validation.count("tangents", tangents)
     if tangents > width:
         raise ValueError(f"tangents must be at most the width, {width}, got {tangents}")
-    if method not in METHODS:
-        raise ValueError(f"method must be 'weights' or 'weightless', got {method!r}")
-    if method == "weightless" and not prior.independent_rows:
-        raise ValueError("method must be 'weights' for an OrthogonalPrior: its neurons are not independent")
-    if gradients and method == "weightless":
-        raise ValueError("gradients need weights: method must be 'weights' where gradients is true")
+    _check_method(method, prior, gradients)
     inputs = _inputs(q0, q0 if q2 is None else q2, c0, n_inputs)
     key = jax.random.key(validation.count("seed", seed, low=0))
 
@@ -189,6 +184,15 @@ def signals(q0=1.0, c0=0.5, n_inputs=2, q2=None) -> Float[Array, "inputs inputs"
     """Inputs, one a row, that give a network's first layer variance q0 (q2) and correlation c0."""
     apart = _inputs(q0, q0 if q2 is None else q2, c0, n_inputs)
     return jnp.vstack([apart[:1], apart[:1] - apart[1:]])
+
+
+def _check_method(method, prior, gradients) -> None:
+    if method not in METHODS:
+        raise ValueError(f"method must be 'weights' or 'weightless', got {method!r}")
+    if method == "weightless" and not prior.independent_rows:
+        raise ValueError("method must be 'weights' for an OrthogonalPrior: its neurons are not independent")
+    if gradients and method == "weightless":
+        raise ValueError("gradients need weights: method must be 'weights' where gradients is true")
 
 
 def _check_prior(prior) -> None:
