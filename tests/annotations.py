@@ -7,5 +7,5 @@ from typing import Any, Self
 
 from beartype import BeartypeConf, BeartypeHintOverrides, beartype
 
-# An integer is a number where one is asked for; methods come without their class, which ``Self`` would stand for.
+# An integer will do for a number. Methods come without their class, which ``Self`` would stand for.
 checked = beartype(conf=BeartypeConf(is_pep484_tower=True, hint_overrides=BeartypeHintOverrides({Self: Any})))
