@@ -117,7 +117,7 @@ def measure(
     method="weights",
     seed=0,
 ) -> Measurement:
-    """Draw fully connected networks and follow signals, tangents and gradients through them.
+    """Statistics of signals, tangents and gradients in fully connected networks, drawn at random, by layer.
 
     activation, prior: as for ``propagate``; the prior's parameters are numbers.
     width: neurons in every layer. depth: layers after the first. networks: how many.

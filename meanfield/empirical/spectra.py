@@ -272,7 +272,7 @@ class SpectrumComparison:
 def compare_spectra(
     activation, prior, *, kind="jacobian", width=200, depth=8, networks=16, seed=0, sweeps=8
 ) -> SpectrumComparison:
-    """Measure networks of ``width`` and of twice the width, and hold their spectra against the theory.
+    """Spectra of networks of ``width`` and of twice the width beside the theory, in standard errors.
 
     kind: "jacobian" or "lyapunov". networks: how many of each width, at least 8. Other arguments as
     for ``measure_singular_values``. Raises TypeError or ValueError.

@@ -139,7 +139,7 @@ def compare_initializations(
     checkpoint=None,
     **options,
 ) -> TrainingStudy:
-    """Train the same network from several initialisations, each at its best learning rate.
+    """Outcomes of training one network from several initialisations, each at its best learning rate.
 
     Every initialisation is trained at every learning rate on ``tuning_seeds`` seeds; the
     rate whose training loss, averaged over the curve on a logarithmic scale, is smallest

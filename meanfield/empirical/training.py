@@ -62,18 +62,6 @@ class LearningCurves:
         reached = self.train_loss <= loss
         return np.where(reached.any(axis=-1), self.steps[np.argmax(reached, axis=-1)], np.inf)
 
-    def at_rate(self, index: int) -> "LearningCurves":
-        """The curves of one learning rate; the axis stays."""
-        pick = lambda x: x[:, index : index + 1]  # noqa: E731
-        return LearningCurves(
-            self.steps,
-            self.learning_rate[index : index + 1],
-            pick(self.train_loss),
-            pick(self.test_loss),
-            pick(self.test_accuracy),
-            self.settings,
-        )
-
     def save(self, path) -> None:
         """Write all of it to an NPZ file, whole or not at all. Raises OSError."""
         fields = {k: v for k, v in vars(self).items() if k != "settings"}
@@ -98,7 +86,7 @@ def train(
     devices=None,
     title="Training",
 ) -> LearningCurves:
-    """Train ``seeds`` networks for every learning rate, all at once in one compiled scan.
+    """Learning curves of ``seeds`` networks at every learning rate, trained all at once in one compiled scan.
 
     task: a name or a ``Task``. initialization: a name, an ``Initialization`` or a prior.
     learning_rate: a positive number or a list of them. width, depth: neurons in a hidden

@@ -78,7 +78,7 @@ def isometry(activation, prior=None, depth=1, *, q0=1.0) -> Isometry:
     activation, prior: as for ``jacobian_spectrum``; leaves broadcast with q0 >= 0 and depth > 0, a
     number or an array. Works under jit, vmap and grad; outside of them large grids of an
     activation without closed form are interpolated in log q, to 1e-9 or better.
-    Raises TypeError or ValueError.
+    Raises TypeError or ValueError. Source: THEORY section 11.
     """
     layer = as_dense(activation, prior)
     depth = validation.real("depth", depth, low=0.0, low_open=True)
@@ -180,7 +180,7 @@ def _interpolated(layer, depth, q0, spectral_exponent, table) -> Isometry:
 
 
 def dynamical_isometry(activation, depth, bound=1.0, *, law=OrthogonalPrior, points=50) -> IsometricLine:
-    """Which critical (weight_var, bias_var) keep the spread of s^2 over ``depth`` layers within ``bound``.
+    """The critical (weight_var, bias_var) that keep the spread of s^2 over ``depth`` layers within ``bound``.
 
     On the critical line E s^2 = 1 at any depth, and its points are explicit in q. As q grows
     slopes spread: the line is followed from q = 0 to the first q at which the spread,
@@ -190,7 +190,7 @@ def dynamical_isometry(activation, depth, bound=1.0, *, law=OrthogonalPrior, poi
     activation: as for ``fixed_point``. depth: L. bound: of the standard deviation of s^2 over its mean.
     law: ``OrthogonalPrior`` or ``NormalPrior``, whose spread is at least sqrt(L) at every q.
 
-    Raises TypeError or ValueError. Source: Pennington et al., arXiv:1711.04735.
+    Raises TypeError or ValueError. Source: Pennington et al., arXiv:1711.04735; THEORY section 11.
     """
     if law not in (OrthogonalPrior, NormalPrior):
         raise TypeError(f"law must be meanfield.OrthogonalPrior or NormalPrior, got {law!r}")

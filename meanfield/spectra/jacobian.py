@@ -124,7 +124,7 @@ def jacobian_spectrum(activation, prior=None, depth=1, *, points=1000, q0=1.0) -
     No step size, no starting guess and no branch is chosen anywhere (see
     ``spectra.resolvent``), so that no depth is special. Works under jit, vmap and
     grad, in float32 and float64; derivatives at a node take its parameter on the
-    curve as given. Raises TypeError or ValueError.
+    curve as given. Raises TypeError or ValueError. Source: THEORY section 11.
     """
     layer = as_dense(activation, prior)
     depth = validation.count("depth", depth)

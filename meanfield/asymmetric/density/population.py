@@ -59,7 +59,7 @@ class PopulationDynamics(Trajectory):
 def population_dynamics(
     activation, prior=None, *, q0=1.0, c0=0.5, depth=50, q2=None, particles=PARTICLES, seed=0
 ) -> PopulationDynamics:
-    """Follow a pair of signals, and a transverse tangent of the first, through ``depth`` layers.
+    """Statistics, by layer, of a pair of signals and of a transverse tangent of the first, sampled.
 
     activation, prior: as for ``density_evolution``. q0, c0: variance and correlation of the
     Gaussian pre-activations at the start; q2: the second signal's variance if it is another.
