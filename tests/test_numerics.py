@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import optimize
 
-from meanfield.numerics.legendre import panel_rule, rule_on, to_coefficients
+from meanfield.numerics.legendre import panel_rule, polynomials, rule_on, to_coefficients
 from meanfield.numerics.polynomials import cubic, horner
 from meanfield.numerics.roots import falling_root, root_between
 
@@ -65,11 +65,13 @@ def test_a_rule_has_the_points_that_are_asked_for(points):
     np.testing.assert_allclose(per_panel, np.full(panel[-1] + 1, 1 / 6), rtol=1e-14)
 
 
-def test_legendre_coefficients_are_those_of_the_series():
+def test_legendre_coefficients_are_those_of_the_series(x64):
     x, _ = rule_on(np.array([-1.0, 1.0]), 6)
     coefficients = np.array([0.3, -1.0, 0.2, 4.0, 0.0, 0.7])
     values = np.polynomial.legendre.legval(x[0], coefficients)
     np.testing.assert_allclose(to_coefficients(6) @ values, coefficients, atol=1e-14)
+    series = sum(c * np.asarray(p) for c, p in zip(coefficients, polynomials(x[0], 6), strict=True))
+    np.testing.assert_allclose(series, values, atol=1e-14)
 
 
 def test_a_cubic_goes_through_values_and_slopes_at_both_ends():

@@ -16,6 +16,7 @@ from meanfield.activations.names import as_activation
 from meanfield.empirical.layers import with_weights, without_weights
 from meanfield.empirical.models import FullyConnected, initializers
 from meanfield.numerics.pytrees import register_dataclass
+from meanfield.numerics.roots import nonzero
 from meanfield.priors import NormalPrior, is_prior
 from meanfield.support import validation
 from meanfield.support.progress import progress_bar
@@ -205,11 +206,8 @@ def _check_prior(prior) -> None:
 
 def _inputs(q0, q2, c0, count):
     """The first input, and its differences from the others: exact however close they are."""
-    q0, q2 = (validation.real(n, v, low=0.0, low_open=True) for n, v in (("q0", q0), ("q2", q2)))
-    c0 = validation.real("c0", c0, low=-1 / (count - 1), high=1.0)
-    for name, value in dict(q0=q0, q2=q2, c0=c0).items():
-        if np.ndim(value) != 0:
-            raise ValueError(f"{name} must be a number, got shape {np.shape(value)}")
+    q0, q2 = (validation.number(n, v, low=0.0, low_open=True) for n, v in (("q0", q0), ("q2", q2)))
+    c0 = validation.number("c0", c0, low=-1 / (count - 1), high=1.0)
     own = np.sqrt(1.0 - float(c0))
     common = (np.sqrt(max(1.0 + (count - 1) * float(c0), 0.0)) - own) / count
     size = np.sqrt([float(q0), *[float(q2)] * (count - 1)])
@@ -323,6 +321,6 @@ def _orthonormal(tangents):
     count, width = tangents.shape
     if count == 1:
         size = jnp.sqrt(jnp.mean(tangents**2, axis=1))
-        return tangents / jnp.where(size > 0, size, 1)[:, None], size
+        return tangents / nonzero(size)[:, None], size
     q, r = jnp.linalg.qr(tangents.T)
     return q.T * width**0.5, jnp.abs(jnp.diagonal(r)) / width**0.5

@@ -10,6 +10,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from meanfield.empirical.models import initializers
+from meanfield.numerics.roots import nonzero
 
 
 def with_weights(prior, key, sent: Float[Array, "rows width"]) -> Float[Array, "rows width"]:
@@ -75,7 +76,7 @@ def _with_special_weights(prior, gaussian_key, special_key, sent, mean, covarian
 def _root(covariance):
     """R with R R' = covariance, and its pseudo-inverse; small rows keep their relative accuracy."""
     size = jnp.sqrt(jnp.diagonal(covariance))
-    per_size = jnp.where(size > 0, 1 / jnp.where(size > 0, size, 1), 0)
+    per_size = jnp.where(size > 0, 1 / nonzero(size), 0)
     values, vectors = jnp.linalg.eigh(covariance * per_size * per_size[:, None])
     some = values > 8 * len(size) * jnp.finfo(size.dtype).eps
     root = jnp.sqrt(jnp.where(some, values, 0))

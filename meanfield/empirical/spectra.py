@@ -23,6 +23,7 @@ from meanfield.empirical.ensembles import measure, network, signals
 from meanfield.empirical.limit_laws import LimitLaw
 from meanfield.fixed_points.point import fixed_point
 from meanfield.layers import as_dense
+from meanfield.numerics.roots import nonzero
 from meanfield.priors import NormalPrior, is_prior
 from meanfield.spectra.jacobian import JacobianSpectrum, jacobian_spectrum
 from meanfield.spectra.lyapunov import LyapunovSpectrum, lyapunov_spectrum
@@ -92,7 +93,7 @@ def leading_singular_values(
     backward = jax.linear_transpose(forward, x)
     apart = lambda v, basis: v - basis.T @ (basis @ v)  # noqa: E731
     twice = lambda v, basis: apart(apart(v, basis), basis)  # noqa: E731
-    unit = lambda v, size: v / jnp.where(size > 0, size, 1)  # noqa: E731
+    unit = lambda v, size: v / nonzero(size)  # noqa: E731
     first = jax.random.normal(jax.random.key(seed), x.shape, x.dtype)
     right = jnp.zeros((steps + 1, x.size), x.dtype).at[0].set(first / jnp.linalg.norm(first))
     left = jnp.zeros((steps, y.size), y.dtype)

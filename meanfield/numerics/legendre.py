@@ -1,7 +1,9 @@
 """Gauss-Legendre quadrature on panels, and series of Legendre polynomials."""
 
 import functools
+from collections.abc import Iterator
 
+import jax.numpy as jnp
 import numpy as np
 from numpy.polynomial import legendre
 
@@ -37,3 +39,11 @@ def to_coefficients(n: int) -> np.ndarray:
     """
     nodes, weights = gauss_legendre(n)
     return (np.arange(n) + 0.5)[:, None] * legendre.legvander(nodes, n - 1).T * weights
+
+
+def polynomials(x, n: int) -> Iterator:
+    """The first n Legendre polynomials at x, one after the other, by their recurrence."""
+    before, now = jnp.ones_like(x), x
+    for k in range(n):
+        yield before
+        before, now = now, ((2 * k + 3) * x * now - (k + 1) * before) / (k + 2)

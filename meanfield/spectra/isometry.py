@@ -194,12 +194,9 @@ def dynamical_isometry(activation, depth, bound=1.0, *, law=OrthogonalPrior, poi
     """
     if law not in (OrthogonalPrior, NormalPrior):
         raise TypeError(f"law must be meanfield.OrthogonalPrior or NormalPrior, got {law!r}")
-    depth = validation.real("depth", depth, low=0.0, low_open=True)
-    bound = validation.real("bound", bound, low=0.0, low_open=True)
+    depth = validation.number("depth", depth, low=0.0, low_open=True)
+    bound = validation.number("bound", bound, low=0.0, low_open=True)
     points = validation.count("points", points)
-    for name, value in dict(depth=depth, bound=bound).items():
-        if jnp.ndim(value) != 0:
-            raise ValueError(f"{name} must be a number, got shape {jnp.shape(value)}")
     layer = as_dense(activation, NormalPrior(1.0))
     largest = pointwise(_largest_q, layer, depth, bound, law.spectral_exponent, optimization=2)
     end = jnp.where(largest == 0, 1.0, jnp.minimum(largest, _SEARCHED[1]))

@@ -18,7 +18,7 @@ from meanfield.fixed_points.result import masked
 from meanfield.layers import as_dense
 from meanfield.numerics.broadcasting import pointwise
 from meanfield.numerics.pytrees import register_dataclass
-from meanfield.numerics.roots import falling_root
+from meanfield.numerics.roots import falling_root, nonzero
 from meanfield.spectra.slopes import like_gaussian, slopes_at, stationary_points
 from meanfield.status import Status
 from meanfield.support import validation
@@ -86,7 +86,7 @@ def _spectrum(layer, q, at, status, t, spectral_exponent) -> LyapunovSpectrum:
     slope = jnp.where(orthogonal, total * deviation / v, second) / (u * first) / 2
     ratio = u / jnp.where(orthogonal, v, 1.0)
     exponent = (log_scale + jnp.log(ratio)) / 2
-    density = jnp.where(slope > 0, 1 / jnp.where(slope > 0, slope, 1.0), jnp.inf)
+    density = jnp.where(slope > 0, 1 / nonzero(slope), jnp.inf)
     spectrum = LyapunovSpectrum(
         exponent=jnp.where(loud, exponent, -jnp.inf),
         density=jnp.where(loud, density, 0.0),

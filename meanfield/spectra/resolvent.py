@@ -41,7 +41,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from meanfield.numerics.pytrees import register_dataclass
-from meanfield.numerics.roots import falling_root
+from meanfield.numerics.roots import falling_root, nonzero
 from meanfield.spectra.contour import BentLaw
 from meanfield.spectra.slopes import SlopeLaw
 
@@ -169,7 +169,7 @@ class Sums:
         one, other = (jax.lax.stop_gradient(getattr(n, name)) for n in self.nodes)
         # Near an atom its pole is most of the sums, and the rest is what matters.
         size = jnp.minimum(jnp.abs(one), 1.0)
-        return jnp.abs(one - other) / jnp.where(size > 0, size, 1.0)
+        return jnp.abs(one - other) / nonzero(size)
 
     def pick(self, quantity):
         """By the nodes that serve at each point."""

@@ -80,7 +80,7 @@ def density_evolution(activation, prior=None, *, q0=1.0, depth=50, step=STEP) ->
     depth = validation.count("depth", depth, low=0)
     q0 = validation.real("q0", q0, low=0.0, low_open=True)
     _check_noise(layer.prior)
-    kernel = kernel_of(layer.prior.special_weight, _checked_step(step))
+    kernel = kernel_of(layer.prior.special_weight, float(validation.number("step", step)))
     result = pointwise(_evolve, layer, q0, shared=(kernel,), static=(depth,), optimization=2)
     layers_first = {name: jnp.moveaxis(value, -1, 0) for name, value in vars(result).items() if name != "law"}
     return DensityEvolution(**layers_first, law=result.law)
@@ -91,13 +91,6 @@ def _check_noise(prior) -> None:
         return
     if np.any((np.asarray(prior.weight_var) == 0) & (np.asarray(prior.bias_var) == 0)):
         raise ValueError("weight_var and bias_var must not both be 0: the law then has no density")
-
-
-def _checked_step(step) -> float:
-    validation.real("step", step)
-    if np.ndim(step) != 0:
-        raise ValueError(f"step must be one number, got shape {np.shape(step)}")
-    return float(step)
 
 
 def _evolve(layer: AsymmetricLayer, q0, kernel: Kernel, depth: int) -> DensityEvolution:

@@ -16,6 +16,7 @@ from meanfield.asymmetric.density.gain import largest_carried
 from meanfield.asymmetric.density.grid import Kernel
 from meanfield.asymmetric.density.stationary import StationaryLaw, stationary_law
 from meanfield.numerics.pytrees import register_dataclass
+from meanfield.numerics.roots import nonzero
 
 _NODES = 12
 _LAWS_AT_ONCE = 64
@@ -117,9 +118,9 @@ def family_of_pieces(kernel: Kernel, left, right) -> Family:
 def family_by_growth(kernel: Kernel, left, right) -> Family:
     """Laws of signals that shrink by g per layer (s' = s/g), against log2 g, for piecewise linear phi."""
     size = jnp.maximum(jnp.abs(left), jnp.abs(right))
-    size = jnp.where(size > 0, size, 1.0)
+    size = nonzero(size)
     carried = largest_carried(kernel.square, left, right)
-    largest = jnp.where(carried > 0, _HEAVIEST / jnp.sqrt(jnp.where(carried > 0, carried, 1.0)), 64 / size)
+    largest = jnp.where(carried > 0, _HEAVIEST / jnp.sqrt(nonzero(carried)), 64 / size)
     largest = jnp.minimum(largest, 64 / size)
     nodes = _panel_nodes(jnp.log2(largest) + jnp.asarray([-10, -5, -2.5, -1.5, -0.8, -0.4, -0.2, -0.1, 0.0]))
     ones = jnp.ones_like(nodes)

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from meanfield.asymmetric.special_weights import SpecialWeight, distribution, gauss_rule
-from meanfield.numerics.legendre import gauss_legendre, rule_on, to_coefficients
+from meanfield.numerics.legendre import gauss_legendre, polynomials, rule_on, to_coefficients
 from meanfield.numerics.pytrees import register_dataclass
 
 NODES = 16  # of a panel
@@ -82,10 +82,7 @@ def grid_of(step: float) -> Grid:
 
 
 def _legendre(t):
-    rows = [jnp.ones_like(t), t]
-    for k in range(1, NODES - 1):
-        rows.append(((2 * k + 1) * t * rows[k] - k * rows[k - 1]) / (k + 1))
-    return jnp.stack(rows, axis=-1)
+    return jnp.stack(tuple(polynomials(t, NODES)), axis=-1)
 
 
 @register_dataclass
