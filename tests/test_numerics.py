@@ -33,7 +33,7 @@ def test_a_root_and_its_two_derivatives_are_those_of_the_equation(x64, root):
 
 def test_a_falling_root_is_found_where_newtons_method_alone_runs_away(x64):
     # From the start the tangents of this gap lead far out of the bracket.
-    gap = lambda x: jnp.asarray(COUPLINGS) - jnp.sinh(x) - jnp.arctan(30 * x)  # noqa: E731
+    gap = lambda x: jnp.asarray(COUPLINGS) - jnp.sinh(x) - jnp.arctan(30 * x)
     found = falling_root(gap, jnp.full(4, -25.0), -30.0, 30.0)
     expected = [
         optimize.brentq(lambda x, a=a: a - np.sinh(x) - np.arctan(30 * x), -30, 30, xtol=1e-15)

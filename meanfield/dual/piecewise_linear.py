@@ -72,7 +72,7 @@ class PiecewiseLinear(Dual):
 
     def variance(self, q):
         # arccos has no derivative at c = 1.
-        near = lambda q: self._covariance(q, q, 1.0, 0.0, 1.0)  # noqa: E731
+        near = lambda q: self._covariance(q, q, 1.0, 0.0, 1.0)
         return self._near_or_far(q, near, lambda moments: moments[1] - moments[0] ** 2)
 
     def _near_or_far(self, q, near, far):
@@ -185,7 +185,7 @@ def _separation_at(z, x):
 def _separation_slope_at(z, x):
     # At the nodes of the separation itself, whose exponentials serve here too.
     dual, q = z
-    near = lambda safe: q * dual.slope_covariance(q, angle_of(safe))  # noqa: E731
+    near = lambda safe: q * dual.slope_covariance(q, angle_of(safe))
     acute = _from_together(x, near, q * dual.slope_moment(q))
     return jnp.where(x > 1, -_slope_at((dual, q, q), x), acute)
 

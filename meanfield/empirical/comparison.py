@@ -176,7 +176,7 @@ def theory_of(activation, prior, *, depth, q0=1.0, c0=0.5, particles=1 << 20) ->
             )
             names = dict(zip(("q", "one_minus_c", "growth", "inactive"), _SAME, strict=True))
             names["dead"] = "both_inactive"
-            pick = lambda source: {k: np.asarray(getattr(source, v)) for k, v in names.items()}  # noqa: E731
+            pick = lambda source: {k: np.asarray(getattr(source, v)) for k, v in names.items()}
             return Theory(pick(known), pick(known.standard_error))
         signal = propagate(activation, prior, q0=q0, c0=c0, depth=depth)
         layer = as_dense(activation, prior)

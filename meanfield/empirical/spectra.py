@@ -91,9 +91,9 @@ def leading_singular_values(
         raise ValueError(f"count must be at most the size of x, {x.size}, got {count}")
     y, forward = jax.linearize(function, x)
     backward = jax.linear_transpose(forward, x)
-    apart = lambda v, basis: v - basis.T @ (basis @ v)  # noqa: E731
-    twice = lambda v, basis: apart(apart(v, basis), basis)  # noqa: E731
-    unit = lambda v, size: v / nonzero(size)  # noqa: E731
+    apart = lambda v, basis: v - basis.T @ (basis @ v)
+    twice = lambda v, basis: apart(apart(v, basis), basis)
+    unit = lambda v, size: v / nonzero(size)
     first = jax.random.normal(jax.random.key(seed), x.shape, x.dtype)
     right = jnp.zeros((steps + 1, x.size), x.dtype).at[0].set(first / jnp.linalg.norm(first))
     left = jnp.zeros((steps, y.size), y.dtype)

@@ -108,7 +108,7 @@ class TrainingStudy:
 
         Arrays have axes (initialisations, seeds, evaluations).
         """
-        pick = lambda name: np.stack([getattr(o.curves, name)[:, 0] for o in self.outcomes])  # noqa: E731
+        pick = lambda name: np.stack([getattr(o.curves, name)[:, 0] for o in self.outcomes])
         columns: dict[str, Any] = {name: pick(name) for name in ("train_loss", "test_loss", "test_accuracy")}
         columns |= dict(
             initialization=[o.name for o in self.outcomes],

@@ -162,7 +162,7 @@ def _measured(trainer: "_Trainer", start, rates, evaluations: int, keep: Checkpo
 
 def _curves(measured, rates, settings) -> LearningCurves:
     loss, test_loss, accuracy = (np.moveaxis(np.asarray(x), 0, -1) for x in measured)
-    finite = lambda x: np.where(np.isnan(x), np.inf, x)  # noqa: E731
+    finite = lambda x: np.where(np.isnan(x), np.inf, x)
     every = settings["steps"] // settings["evaluations"]
     steps = np.arange(settings["evaluations"] + 1) * every
     return LearningCurves(steps, rates, finite(loss), finite(test_loss), accuracy, settings)

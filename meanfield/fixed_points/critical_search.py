@@ -36,7 +36,7 @@ def node_at(layer, q) -> Node:
     From q chi_perp - Q(q), in which nothing cancels at small q. layer: of weight variance 1,
     without bias.
     """
-    both = lambda q: (layer.slope_excess(q), layer.tangent(q))  # noqa: E731
+    both = lambda q: (layer.slope_excess(q), layer.tangent(q))
     (excess, chi_perp), (d_excess, d_chi_perp) = jax.jvp(both, (q,), (jnp.ones_like(q),))
     bias_var, contraction = excess / chi_perp, (d_excess - q * d_chi_perp) / chi_perp
     bias_slope = q * (d_excess - bias_var * d_chi_perp) / chi_perp

@@ -362,5 +362,5 @@ def _fill(values: Values, where, job: Callable, layer: Layer, *columns, shapes=_
 
 def _at(index, *trees):
     """The chosen points of trees whose leaves are numbers, columns and tables."""
-    one = lambda x: x if is_shared(x) or np.ndim(x) == 0 else np.asarray(x)[index]  # noqa: E731
+    one = lambda x: x if is_shared(x) or np.ndim(x) == 0 else np.asarray(x)[index]
     return jax.tree.map(one, trees, is_leaf=is_shared)

@@ -36,7 +36,7 @@ class Dense(Layer):
 
     def __init__(self, activation, prior, dual=None, between=()):
         activation = as_activation(activation)
-        set_field = lambda name, value: object.__setattr__(self, name, value)  # noqa: E731
+        set_field = lambda name, value: object.__setattr__(self, name, value)
         set_field("prior", gaussian_prior(prior))
         set_field("dual", (activation.dual or dual_of(activation)) if dual is None else dual)
         set_field("activation", activation.plain)

@@ -16,7 +16,7 @@ def dense_limit(prior, ends: Asymptote, may_be_quadratic) -> LimitMap:
     # Solving for an angle costs more than all the rest, and few activations need it.
     quadratic = jax.lax.cond(may_be_quadratic, lambda: _quadratic_limit(prior, ends), lambda: linear)
     cubic = _cubic_limit(ends)
-    pick = lambda a, b, c: jnp.select([ends.degree == 2, ends.degree == 3], [b, c], a)  # noqa: E731
+    pick = lambda a, b, c: jnp.select([ends.degree == 2, ends.degree == 3], [b, c], a)
     return jax.tree.map(pick, linear, quadratic, cubic)
 
 
@@ -33,7 +33,7 @@ def _linear_limit(prior, ends):
     chi_c = safe.slope_covariance(one, theta) / per_weight
     ratio = slope / jnp.where(per_weight == 0, 1, per_weight)
     smooth = usable & ends.smooth
-    blank = lambda x: jnp.where(smooth, x, jnp.nan)  # noqa: E731
+    blank = lambda x: jnp.where(smooth, x, jnp.nan)
     return LimitMap(
         growth=jnp.where(usable, weight_var * per_weight, jnp.nan),
         chi_perp=blank(weight_var * slope),

@@ -133,8 +133,8 @@ def _bends(d, width, divisor, fixed):
     size = jnp.max(jnp.abs(d), axis=1, keepdims=True)
     scaled = d / nonzero(size)
     value, first, second = (scaled @ ends[n].T * (2 / divisor) ** n for n in range(3))
-    above = lambda x: jnp.append(x[:, 0], x[-1, 1])  # noqa: E731
-    below = lambda x: jnp.append(x[:1, 0], x[:, 1])  # noqa: E731
+    above = lambda x: jnp.append(x[:, 0], x[-1, 1])
+    below = lambda x: jnp.append(x[:1, 0], x[:, 1])
     both = [_bend(side(value), side(first), side(second), h) for side in (above, below)]
     return jax.lax.stop_gradient((both[0] + both[1]) / 2)
 
@@ -157,7 +157,7 @@ def _series(d):
     size = jnp.abs(d)
     some = jnp.all(size > 0, axis=1, keepdims=True)
     plain, logs = d @ transform, jnp.log(jnp.where(some, size, 1.0)) @ transform
-    unsettled = lambda c: jnp.max(jnp.abs(c[:, -3:]), axis=1, keepdims=True)  # noqa: E731
+    unsettled = lambda c: jnp.max(jnp.abs(c[:, -3:]), axis=1, keepdims=True)
     least, most = jnp.min(size, axis=1, keepdims=True), jnp.max(size, axis=1, keepdims=True)
     of_logs, of_plain = unsettled(logs), unsettled(plain) / nonzero(most)
     use_logs = some & (of_logs * least <= of_plain * most)

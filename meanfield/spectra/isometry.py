@@ -204,7 +204,7 @@ def dynamical_isometry(activation, depth, bound=1.0, *, law=OrthogonalPrior, poi
     line = critical_line(activation, q)
     spread = isometry_spread(layer, q, depth, law.spectral_exponent)
     status = jnp.where(largest == 0, Status.INVALID, line.status)
-    blank = lambda x: jnp.where(largest == 0, jnp.nan, x)  # noqa: E731
+    blank = lambda x: jnp.where(largest == 0, jnp.nan, x)
     return IsometricLine(
         weight_var=blank(line.weight_var),
         bias_var=blank(line.bias_var),

@@ -101,7 +101,7 @@ class JacobianSpectrum:
 
     def relative_moment(self, order: int) -> Float[Array, "..."]:
         """E s^(2 order)/(E s^2)^order, from the nodes."""
-        power = lambda log_s: jnp.exp(order * (2 * log_s - self.log_mean[..., None]))  # noqa: E731
+        power = lambda log_s: jnp.exp(order * (2 * log_s - self.log_mean[..., None]))
         moment = jnp.sum(self.mass * power(self.log_singular_value), axis=-1)
         some = self.atom > 0
         at_atom = power(jnp.where(some, self.log_atom, 0.0)[..., None])[..., 0]

@@ -57,6 +57,6 @@ def _gap_between(product, low, high):
     lowest = jnp.argmin(slopes)
     middle = low + (high - low) * share[lowest]
 
-    is_free = lambda s: product.gap_slope(s) < 0  # noqa: E731
+    is_free = lambda s: product.gap_slope(s) < 0
     free = slopes[lowest] < 0
     return [jnp.where(free, bisected(is_free, middle, end)[0], jnp.inf) for end in (low, high)]

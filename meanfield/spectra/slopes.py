@@ -160,7 +160,7 @@ def _silent_points(activation):
         u = np.linspace(-_SEARCHED, _SEARCHED, 4096)  # without the origin
         sign = np.sign(np.asarray(slope(activation, jnp.asarray(u))))
         at = np.flatnonzero(sign[1:] * sign[:-1] < 0)
-        keeps_sign = lambda u: np.sign(np.asarray(slope(activation, jnp.asarray(u)))) == sign[at]  # noqa: E731
+        keeps_sign = lambda u: np.sign(np.asarray(slope(activation, jnp.asarray(u)))) == sign[at]
         low, high = u[at], u[at + 1]
         for _ in range(60):
             low, high = halved(keeps_sign, low, high, np)

@@ -48,7 +48,7 @@ class Family:
         """(law, log activity, mean share) at t, continued by straight lines beyond the panels."""
         inside, panel, weights, slopes = self._weights(t)
         beyond = t - inside
-        pick = lambda values, w: jnp.tensordot(w, values[panel], 1)  # noqa: E731
+        pick = lambda values, w: jnp.tensordot(w, values[panel], 1)
         law = jax.tree.map(lambda values: pick(values, weights), self.laws)
         log_activity = pick(self.log_activity, weights) + beyond * pick(self.log_activity, slopes)
         return law, log_activity, pick(self.mean_share, weights)
@@ -128,7 +128,7 @@ def family_by_growth(kernel: Kernel, left, right) -> Family:
 
 
 def _laws(kernel, activation, noise, next_noise) -> StationaryLaw:
-    one = lambda pair: stationary_law(kernel, activation, *pair)  # noqa: E731
+    one = lambda pair: stationary_law(kernel, activation, *pair)
     flat = jax.lax.map(one, (noise.ravel(), next_noise.ravel()), batch_size=_LAWS_AT_ONCE)
     return jax.tree.map(lambda x: x.reshape(noise.shape + x.shape[1:]), flat)
 

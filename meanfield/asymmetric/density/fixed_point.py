@@ -199,7 +199,7 @@ def _settled_from(layer, families, start, q_start, c0, valid):
     t, direction, several = _search(layer, families, start)
     point = _at_noise(layer, families, t, direction, q_start)
     undefined = jnp.isnan(point.chi_1) | _is_frozen(families, point) | parting(layer.activation, point, c0)
-    blank = lambda x: jnp.where(undefined, jnp.nan, x)  # noqa: E731
+    blank = lambda x: jnp.where(undefined, jnp.nan, x)
     opposed = (c0 == -1) & _is_reflected(layer.activation, -1.0) & (layer.prior.bias_var == 0)
     gap = blank(jnp.where(opposed, 2.0, 0.0))
     zero = blank(jnp.zeros_like(gap))
@@ -249,7 +249,7 @@ def _search(layer: AsymmetricLayer, families: Families, start):
     def growth(t, spend):
         return jnp.log(prior.weight_var * jnp.exp(spend) + prior.bias_var * 4.0**-t)
 
-    at = lambda t: growth(t, family.spend(t, prior.anticorrelation))  # noqa: E731
+    at = lambda t: growth(t, family.spend(t, prior.anticorrelation))
     nodes, spend = family.nodes.ravel(), family.spend_at_nodes(prior.anticorrelation).ravel()
     far = jnp.linspace(0, _FAR, 81, dtype=dtype)[1:]
     outer = [nodes[0] - far[::-1], nodes[-1] + far]
@@ -279,7 +279,7 @@ def _search(layer: AsymmetricLayer, families: Families, start):
 def _limiting_growth(layer: AsymmetricLayer, family: Family):
     """log2 g of the law that an unbounded or vanishing signal keeps, s' = s/g."""
     log_weight = jnp.log(layer.prior.weight_var)
-    excess = lambda u: log_weight + family.spend(u, layer.prior.anticorrelation)  # noqa: E731
+    excess = lambda u: log_weight + family.spend(u, layer.prior.anticorrelation)
     return root_between(excess, family.nodes[0, 0] - _FAR, family.nodes[-1, -1] + 1.0)
 
 
@@ -289,7 +289,7 @@ def _at_noise(layer, families: Families, t, direction, q_start) -> AsymmetricFix
     here, law = _settled_at(layer.prior, families.settled, jnp.where(finite, t, 0.0), direction == 2, q_start)
     there, far_law, resolved = _far_off(layer, families, up)
     known = _far_pieces(families, up).degree == 1
-    settle = lambda here, there: jnp.where(finite, here, jnp.where(known, there, jnp.nan))  # noqa: E731
+    settle = lambda here, there: jnp.where(finite, here, jnp.where(known, there, jnp.nan))
 
     response = jnp.where(finite, law.slope_response, far_law.slope_response)
     chi_perp = growth_rate(layer.prior.weight_var, response)

@@ -40,5 +40,5 @@ class AsymmetricLayer:
 
     def guarded(self, valid) -> "AsymmetricLayer":
         """This layer where ``valid``, and elsewhere one on which every solver is safe."""
-        finite = lambda x: jnp.where(jnp.isfinite(x), x, 0.5)  # noqa: E731
+        finite = lambda x: jnp.where(jnp.isfinite(x), x, 0.5)
         return AsymmetricLayer(jax.tree.map(finite, self.activation), self.prior.guarded(valid))

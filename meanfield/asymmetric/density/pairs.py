@@ -29,7 +29,7 @@ def settled_pair(layer, noise_var, q, particles: int, key):
 
     def excess(log_gap, keys):
         """log of sigma_w^2 E (phi1 - phi2)^2 / g, and E (phi1 - phi2)^2 by group."""
-        one_group = lambda key: _difference(layer, noise_var, jnp.exp(log_gap), key, size)  # noqa: E731
+        one_group = lambda key: _difference(layer, noise_var, jnp.exp(log_gap), key, size)
         by_group = jax.lax.map(one_group, keys, batch_size=groups_at_once(size))
         return jnp.log(prior.weight_var * jnp.mean(by_group)) - log_gap, by_group
 
@@ -86,7 +86,7 @@ def _rates(layer, q, one_minus_c, keys, size):
     first, last = _RESPONSE
 
     def rate(key):
-        start = lambda c: group_statistics(layer, (q, q, c), key, last, size)[0].one_minus_c  # noqa: E731
+        start = lambda c: group_statistics(layer, (q, q, c), key, last, size)[0].one_minus_c
         c = 1 - one_minus_c
         _, change = jax.jvp(start, (c,), (jnp.ones_like(c),))
         return jnp.log(jnp.abs(change[last] / change[first])) / (last - first)

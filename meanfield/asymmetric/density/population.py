@@ -109,7 +109,7 @@ def _population(layer, q0, q2, c0, key, depth, groups, size) -> PopulationDynami
     layer = layer.guarded(valid)
     q0, q2, c0 = (jnp.where(valid, x, safe) for x, safe in ((q0, 1.0), (q2, 1.0), (c0, 0.5)))
     keys = jax.random.split(key, groups)
-    one_group = lambda key: group_statistics(layer, (q0, q2, c0), key, depth, size)  # noqa: E731
+    one_group = lambda key: group_statistics(layer, (q0, q2, c0), key, depth, size)
     statistics, largest = jax.lax.map(one_group, keys, batch_size=groups_at_once(size))
     mean = jax.tree.map(lambda x: jnp.mean(x, axis=0), statistics)
     error = jax.tree.map(lambda x: jnp.std(x, axis=0, ddof=1) / groups**0.5, statistics)
@@ -123,7 +123,7 @@ def _population(layer, q0, q2, c0, key, depth, groups, size) -> PopulationDynami
         name: jnp.hypot(getattr(error, name), share * jnp.abs(mean.one_minus_c))
         for name in ("c", "one_minus_c")
     }
-    blank = lambda tree: jax.tree.map(lambda x: jnp.where(valid, x, jnp.nan), tree)  # noqa: E731
+    blank = lambda tree: jax.tree.map(lambda x: jnp.where(valid, x, jnp.nan), tree)
     error = blank(dataclasses.replace(error, **tail))
     return dataclasses.replace(blank(mean), standard_error=error)
 
@@ -185,7 +185,7 @@ def _layer(layer, key, size, special, noise, moments):
     mean_gap, gap_square, product = jnp.mean(phi_gap), jnp.mean(phi_gap**2), jnp.mean(phi * phi_gap)
     sent_square = jnp.mean(sent**2)
     second = activity - 2 * product + gap_square  # E phi(h2)^2
-    covariance = lambda both, a, b: prior.weight_var * (both - prior.anticorrelation * a * b)  # noqa: E731
+    covariance = lambda both, a, b: prior.weight_var * (both - prior.anticorrelation * a * b)
     after = _Gaussian(
         first=covariance(activity, mean, mean) + prior.bias_var,
         cross=covariance(product, mean, mean_gap),
