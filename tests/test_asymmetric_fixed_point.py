@@ -59,6 +59,16 @@ def test_rounding_at_the_end_of_a_response_does_not_decide_its_growth(x64):
     assert found == pytest.approx(ratio + weight_var * first, rel=1e-14)
 
 
+def test_a_growth_rate_has_two_derivatives(x64):
+    first, terms = 0.1, np.arange(48)
+    growth = lambda weight_var, ratio: growth_rate(
+        weight_var, first * ratio**terms
+    )  # weight_var first + ratio
+    at = (3.0, 0.4)
+    np.testing.assert_allclose(jax.grad(growth, (0, 1))(*at), (first, 1.0), rtol=1e-12)
+    np.testing.assert_allclose(jax.hessian(growth, (0, 1))(*at), np.zeros((2, 2)), atol=1e-11)
+
+
 @pytest.mark.slow
 def test_an_unbounded_signal_keeps_its_shape(x64):
     prior = mf.AsymmetricPrior(2.5, 0.1, 0.4)
