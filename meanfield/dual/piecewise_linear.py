@@ -16,7 +16,7 @@ import numpy as np
 
 from meanfield.dual.base import Dual
 from meanfield.dual.quadrature import fitted_slope_excess, gauss_legendre, nodes_at
-from meanfield.dual.slopes import angle_of, meeting_of_jumps, with_slope
+from meanfield.dual.slopes import angle_of, fading_sum, meeting_of_jumps, with_slope
 from meanfield.numerics.pytrees import register_dataclass
 
 _NODES = 96
@@ -144,10 +144,7 @@ class PiecewiseLinear(Dual):
         s2, c2 = jnp.sin(t / 2) ** 2, jnp.cos(t / 2) ** 2
         weights = np.outer(self._jumps, self._jumps)[..., None] / (2 * np.pi)
         exponent = (apart[..., None] * c2 + together[..., None] * s2) / (8 * s2 * c2)
-        # Seen from far off the jumps cancel: what is left of their sum is what differs from 1.
-        far = np.sum(weights) + jnp.sum(weights * jnp.expm1(-exponent), axis=(0, 1))
-        near = jnp.sum(weights * jnp.exp(-exponent), axis=(0, 1))
-        return jnp.where(jnp.max(exponent, axis=(0, 1)) < 1, far, near)
+        return fading_sum(weights, exponent)
 
 
 def _acute(x):
