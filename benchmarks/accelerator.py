@@ -58,7 +58,7 @@ def networks(quick: bool):
     full = ((1024, 50, 16), (4096, 50, 4))[: 1 if jax.default_backend() == "cpu" else None]
     for width, depth, count in ((128, 4, 2),) if quick else full:
         sizes = dict(width=width, depth=depth, networks=count, method="weights")
-        run = lambda sizes=sizes: jax.block_until_ready(measured("tanh", prior, **sizes).samples.q)  # noqa: E731
+        run = lambda sizes=sizes: jax.block_until_ready(measured("tanh", prior, **sizes).samples.q)
         first, warm = median_seconds(run, 3)
         job = f"{count} tanh networks of width {width}, depth {depth}, 2 inputs"
         yield {"job": job, "first_s": first, "warm_s": warm}

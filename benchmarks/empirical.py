@@ -19,7 +19,7 @@ def seconds(job, repeats=3) -> tuple[float, float]:
 
 
 def without_weights(width, depth):
-    run = lambda: measured("tanh", PRIOR, width=width, depth=depth, networks=1, method="weightless")  # noqa: E731
+    run = lambda: measured("tanh", PRIOR, width=width, depth=depth, networks=1, method="weightless")
     return seconds(lambda: run().samples.q)
 
 
@@ -29,7 +29,7 @@ def drawing(width, layers):
 
     @jax.jit
     def draw(key):
-        one = lambda total, k: (total + jnp.sum(init(k, (width, width), jnp.float32)), None)  # noqa: E731
+        one = lambda total, k: (total + jnp.sum(init(k, (width, width), jnp.float32)), None)
         return jax.lax.scan(one, jnp.zeros(()), jax.random.split(key, layers))[0]
 
     return seconds(lambda: draw(jax.random.key(0)))

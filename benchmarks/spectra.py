@@ -45,7 +45,7 @@ def times(quick):
     with jax.enable_x64(True):
         for activation in ("tanh", "relu"):
             for name, law in LAWS.items():
-                job = lambda: jax.block_until_ready(  # noqa: E731
+                job = lambda: jax.block_until_ready(
                     mf.jacobian_spectrum(activation, law(1.8, 0.05), 1000)  # noqa: B023
                 )
                 yield {
@@ -54,7 +54,7 @@ def times(quick):
                     "bar": 1.0,
                 }
         for activation in ("tanh", "erf"):
-            job = lambda: jax.block_until_ready(  # noqa: E731
+            job = lambda: jax.block_until_ready(
                 mf.isometry(activation, mf.OrthogonalPrior(weight_var, bias_var), 20)  # noqa: B023
             )
             yield {
@@ -139,7 +139,7 @@ def exponents(quick):
             found = measure_lyapunov_spectrum("tanh", prior, width=width, depth=depth)
             expected = theory_of(found)[1].quantile(LEVELS)
             null = found.null_directions
-            gap = lambda values, method="hazen": float(  # noqa: E731
+            gap = lambda values, method="hazen": float(
                 np.max(np.abs(quantiles(values, LEVELS, method) - expected))  # noqa: B023
             )
             yield {

@@ -6,6 +6,7 @@ import pytest
 
 import meanfield as mf
 from meanfield.asymmetric.density.fixed_point import settled_fixed_point
+from meanfield.asymmetric.density.stationary import growth_rate
 
 EXACT = ("q", "chi_1", "chi_perp", "inactive", "noise_var")
 
@@ -47,6 +48,25 @@ def test_the_fixed_law_is_where_density_evolution_ends(x64, activation, weight_v
     usable = np.all(np.abs(gap[:-1]) > 1e-9 * np.asarray(end.noise_var[-1]), axis=1)
     layer = np.flatnonzero(usable)[-1]
     np.testing.assert_allclose(gap[layer + 1] / gap[layer], point.chi_q, rtol=2e-2)
+
+
+def test_rounding_at_the_end_of_a_response_does_not_decide_its_growth(x64):
+    weight_var, first, ratio = 3.0, 0.1, 0.05
+    response = first * ratio ** np.arange(48)
+    response[-8:] = 1e-53 * np.array([3.0, 2.0, -1.0, 0.7, 9.0, -4.0, 0.5, -0.24])
+    # The sum of a geometric series: weight_var first / (mu - ratio) = 1.
+    found = growth_rate(weight_var, jax.numpy.asarray(response))
+    assert found == pytest.approx(ratio + weight_var * first, rel=1e-14)
+
+
+def test_a_growth_rate_has_two_derivatives(x64):
+    first, terms = 0.1, np.arange(48)
+    growth = lambda weight_var, ratio: growth_rate(
+        weight_var, first * ratio**terms
+    )  # weight_var first + ratio
+    at = (3.0, 0.4)
+    np.testing.assert_allclose(jax.grad(growth, (0, 1))(*at), (first, 1.0), rtol=1e-12)
+    np.testing.assert_allclose(jax.hessian(growth, (0, 1))(*at), np.zeros((2, 2)), atol=1e-11)
 
 
 @pytest.mark.slow

@@ -62,7 +62,7 @@ def test_without_the_smaller_width_the_bias_would_be_taken_for_disagreement():
 def test_p_values_are_uniform_where_the_theory_holds():
     prior = mf.NormalPrior(1.8, 0.05, 0.5)
     theory = theory_of("relu", prior, depth=6)
-    draw = lambda width, seed: measure(  # noqa: E731
+    draw = lambda width, seed: measure(
         "relu", prior, width=width, depth=6, networks=32 * 60, method="weightless", seed=seed
     )
     narrow, wide = draw(200, 1), draw(400, 2)

@@ -259,7 +259,7 @@ def test_two_crossings_next_to_each_other_are_both_seen(x64):
 
 
 def test_the_critical_point_has_the_derivatives_of_the_line(x64):
-    point_at = lambda b: mf.critical_point("erf", b).weight_var  # noqa: E731
+    point_at = lambda b: mf.critical_point("erf", b).weight_var
     first, second = jax.grad(point_at)(0.05), jax.hessian(point_at)(0.05)
     step = 1e-4
     low, middle, high = (float(point_at(0.05 + d)) for d in (-step, 0.0, step))
@@ -282,7 +282,7 @@ def test_the_preserving_weights_keep_the_variance(x64, activation):
 
 
 def test_gains_are_those_that_others_publish(x64):
-    gain = lambda name, kappa=0.0: float(mf.preserving_weight_var(name, anticorrelation=kappa)) ** 0.5  # noqa: E731
+    gain = lambda name, kappa=0.0: float(mf.preserving_weight_var(name, anticorrelation=kappa)) ** 0.5
     # torch.nn.init.calculate_gain, where it is exact; its tanh, 5/3, is not.
     assert relative(gain("relu"), 2**0.5) <= 1e-15
     assert relative(gain("leaky_relu(0.2)"), (2 / (1 + 0.2**2)) ** 0.5) <= 1e-15

@@ -143,7 +143,7 @@ def test_it_is_differentiable(x64):
 
 
 def test_unit_gain_is_differentiable_in_the_anticorrelation(x64):
-    weight_var = lambda kappa: mf.AsymmetricPrior.unit_gain(anticorrelation=kappa).weight_var  # noqa: E731
+    weight_var = lambda kappa: mf.AsymmetricPrior.unit_gain(anticorrelation=kappa).weight_var
     expected = (weight_var(0.5 + 1e-5) - weight_var(0.5 - 1e-5)) / 2e-5
     assert jax.grad(weight_var)(0.5) == pytest.approx(expected, rel=1e-7)
 

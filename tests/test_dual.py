@@ -34,7 +34,7 @@ CORRELATIONS = np.array([-1.0, -0.9, -0.3, 0.0, 0.4, 0.99, 1.0])
 @jax.jit
 def at_variances(dual, q):
     def one(q):
-        both = lambda x: jnp.stack([dual.mean(x), dual.variance(x)])  # noqa: E731
+        both = lambda x: jnp.stack([dual.mean(x), dual.variance(x)])
         values, slopes = jax.jvp(both, (q,), (jnp.ones_like(q),))
         return values[0], values[1], dual.slope_moment(q), slopes[0], slopes[1], dual.reflected_covariance(q)
 

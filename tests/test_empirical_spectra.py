@@ -99,7 +99,7 @@ def test_the_distance_is_that_of_scipy():
 
 def test_the_distance_compares_jumps_with_jumps():
     """Both one-sided limits at an atom: a sample on it must be there in number, and not only near."""
-    even = lambda low, high, n: low + (high - low) * (np.arange(n) + 0.5) / n  # noqa: E731
+    even = lambda low, high, n: low + (high - low) * (np.arange(n) + 0.5) / n
     parts = np.full(100, -np.inf), even(0, 0.3, 120), np.full(500, 0.3), even(0.3, 1, 280)
     fair = np.concatenate(parts)
     assert MIXED.distance(fair) <= 0.5 / 1000 + 1e-12

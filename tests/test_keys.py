@@ -241,5 +241,5 @@ def test_a_key_on_disk_is_the_same_in_every_process():
 
 
 def test_a_key_on_disk_holds_what_lies_between_the_points_of_any_grid():
-    bump = lambda height: lambda x: jnp.tanh(x) + height * jnp.exp(-((x - 0.3) ** 2) * 1e12)  # noqa: E731
+    bump = lambda height: lambda x: jnp.tanh(x) + height * jnp.exp(-((x - 0.3) ** 2) * 1e12)
     assert _content_key(as_activation(bump(1.0))) != _content_key(as_activation(bump(2.0)))

@@ -9,7 +9,7 @@ import pkgutil
 import jax
 
 import meanfield
-from meanfield.dual.homogeneous import LinearPieces, QuadraticPieces
+from meanfield.dual.homogeneous import Homogeneous1, Homogeneous2
 
 
 def registered_classes():
@@ -33,8 +33,8 @@ def test_two_classes_never_have_one_structure():
 
 
 def test_compiled_functions_tell_apart_classes_with_the_same_fields():
-    assert jax.tree.structure(LinearPieces(0.0, 1.0)) != jax.tree.structure(QuadraticPieces(0.0, 1.0))
-    assert jax.tree.structure(LinearPieces(0.0, 1.0)) == jax.tree.structure(LinearPieces(2.0, 3.0))
+    assert jax.tree.structure(Homogeneous1(0.0, 1.0)) != jax.tree.structure(Homogeneous2(0.0, 1.0))
+    assert jax.tree.structure(Homogeneous1(0.0, 1.0)) == jax.tree.structure(Homogeneous1(2.0, 3.0))
 
 
 def test_static_fields_are_part_of_the_structure_and_paths_name_the_fields():
@@ -42,7 +42,7 @@ def test_static_fields_are_part_of_the_structure_and_paths_name_the_fields():
         meanfield.PhaseDiagram(*[0.0] * n_fields(), names=(), activation=a) for a in ("relu", "tanh")
     )
     assert jax.tree.structure(one) != jax.tree.structure(other)
-    path, _ = jax.tree_util.tree_leaves_with_path(LinearPieces(0.0, 1.0))[1]
+    path, _ = jax.tree_util.tree_leaves_with_path(Homogeneous1(0.0, 1.0))[1]
     assert jax.tree_util.keystr(path) == ".right"
 
 

@@ -390,7 +390,7 @@ def test_derivatives_are_differences(x64):
 
 
 def test_reverse_mode_gives_the_derivative_of_the_closed_form(x64):
-    exponent = lambda w, t: mf.lyapunov_spectrum("relu", NORMAL(w, 0.05), t).exponent  # noqa: E731
+    exponent = lambda w, t: mf.lyapunov_spectrum("relu", NORMAL(w, 0.05), t).exponent
     by_weight, by_t = jax.grad(exponent, (0, 1))(1.8, 0.8)
     assert by_weight == pytest.approx(1 / 3.6, rel=1e-12) and by_t == pytest.approx(1 / 0.6, rel=1e-12)
 
@@ -408,7 +408,7 @@ def test_single_precision_is_single_precision(law):
 
 
 def test_invalid_values_inside_a_trace_are_reported_at_their_point(x64):
-    make = lambda w: mf.lyapunov_spectrum("relu", NORMAL(w, 0.05), 0.75)  # noqa: E731
+    make = lambda w: mf.lyapunov_spectrum("relu", NORMAL(w, 0.05), 0.75)
     found = jax.vmap(make)(jnp.array([-1.0, 1.8]))
     assert found.status.tolist() == [mf.Status.INVALID, mf.Status.CONVERGED]
     assert np.isnan(found.exponent[0]) and np.isfinite(found.exponent[1])

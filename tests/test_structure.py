@@ -96,7 +96,7 @@ def test_nothing_lies_about_outside_of_the_rooms():
 
 
 KINDS = {
-    "dual": {"Dual", "LinearPieces", "QuadraticPieces", "QuadratureDual", "TabulatedDual", "PiecewiseLinear"}
+    "dual": {"Dual", "Homogeneous1", "Homogeneous2", "QuadratureDual", "TabulatedDual", "PiecewiseLinear"}
 }
 KINDS["priors"] = {"Prior", "NormalPrior", "OrthogonalPrior"}
 KINDS["asymmetric"] = {"AsymmetricPrior"}

@@ -109,7 +109,7 @@ curves.save(sys.argv[-1])
 @pytest.mark.slow
 def test_a_run_killed_five_times_ends_with_the_undisturbed_curve(tmp_path):
     whole, pieces, kept = (tmp_path / name for name in ("whole.npz", "pieces.npz", "kept"))
-    start = lambda *arguments: subprocess.Popen([sys.executable, "-c", KILLED, *map(str, arguments)])  # noqa: E731
+    start = lambda *arguments: subprocess.Popen([sys.executable, "-c", KILLED, *map(str, arguments)])
     assert start(whole).wait() == 0
     chance = random.Random(0)
     for _ in range(5):

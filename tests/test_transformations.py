@@ -20,7 +20,7 @@ def same(one, other, tolerance=1e-14):
 def test_jit_and_vmap_change_nothing(x64, name):
     weight_vars = jnp.array([0.4, 1.5, 2.6])
     plain = mf.fixed_point(name, mf.NormalPrior(weight_vars, 0.1, 0.9))
-    solve_at = lambda w: mf.fixed_point(name, mf.NormalPrior(w, 0.1, 0.9))  # noqa: E731
+    solve_at = lambda w: mf.fixed_point(name, mf.NormalPrior(w, 0.1, 0.9))
     same(jax.jit(solve_at)(weight_vars), plain, 1e-12)
     same(jax.vmap(solve_at)(weight_vars), plain, 1e-12)
     same(jax.jit(jax.vmap(jax.jit(solve_at)))(weight_vars), plain, 1e-12)

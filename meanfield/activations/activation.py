@@ -111,7 +111,7 @@ class Activation:
         params = (*self.params, *map(jnp.asarray, closed.consts))
         return _unflatten((elementwise, self.kinks, self.scale, self.name, True), (params,))
 
-    def __call__(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
+    def __call__(self, x: Float[Array | np.ndarray, "..."]) -> Float[Array, "..."]:
         return (self.fn if self.program is None else self.program)(x, *self.params)
 
     def __repr__(self):

@@ -30,8 +30,8 @@ def asymptote_at_zero(phi: Activation, dtype) -> Asymptote:
     """What phi looks like to vanishing signals."""
     tiny = jnp.asarray([-1e-30, 1e-30], dtype)
     ones = jnp.ones_like(tiny)
-    slope_of = lambda x: jax.jvp(phi, (x,), (ones,))[1]  # noqa: E731
-    bend_of = lambda x: jax.jvp(slope_of, (x,), (ones,))  # noqa: E731
+    slope_of = lambda x: jax.jvp(phi, (x,), (ones,))[1]
+    bend_of = lambda x: jax.jvp(slope_of, (x,), (ones,))
     (slope, curvature), (_, third) = jax.jvp(bend_of, (tiny,), (ones,))
     flat = jnp.all(jnp.abs(slope) < 1e-20)
     straight = jnp.all(jnp.abs(curvature) < 1e-20)

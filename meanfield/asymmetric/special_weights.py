@@ -12,6 +12,9 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from meanfield.activations.programs import program_of
+from meanfield.numerics.legendre import rule_on
+from meanfield.numerics.polynomials import cubic, horner
+from meanfield.numerics.roots import halved
 from meanfield.support import validation
 
 _GAUSS_NODES = 96
@@ -175,10 +178,7 @@ def _fine_rule(law: SpecialWeight) -> tuple[np.ndarray, np.ndarray]:
         return np.array([law.value]), np.ones(1)
     ends = 0.5 ** np.arange(_ENDS, 1, -1)
     edges = np.concatenate([[0.0], ends, np.linspace(0.25, 0.5, 5)[1:]])
-    nodes, weights = np.polynomial.legendre.leggauss(16)
-    middle, half = (edges[1:] + edges[:-1]) / 2, np.diff(edges) / 2
-    u = (middle[:, None] + half[:, None] * nodes).ravel()
-    masses = (half[:, None] * weights).ravel()
+    u, masses = (x.ravel() for x in rule_on(edges, 16))
     with jax.enable_x64(True), jax.ensure_compile_time_eval():
         low, high = (np.asarray(law.quantile(jnp.asarray(x))) for x in (u, 1 - u[::-1]))
     return np.concatenate([low, high]), np.concatenate([masses, masses[::-1]])
@@ -205,15 +205,17 @@ def _logit_quantiles(a: float, b: float) -> tuple[np.ndarray, np.ndarray]:
     logit_u = np.linspace(-_REACH, _REACH, _STEPS)
     left = logit_u <= 0
     small = np.where(left, 1 / (1 + np.exp(-logit_u)), 1 / (1 + np.exp(logit_u)))
+
+    def is_low(logit_x):
+        x, rest = 1 / (1 + np.exp(-logit_x)), 1 / (1 + np.exp(logit_x))
+        below = np.asarray(jax.scipy.special.betainc(a, b, jnp.asarray(x)))
+        above = np.asarray(jax.scipy.special.betainc(b, a, jnp.asarray(rest)))
+        return np.where(left, below < small, above > small)
+
     low, high = np.full(_STEPS, -_REACH / min(a, b) - 60), np.full(_STEPS, _REACH / min(a, b) + 60)
     with jax.enable_x64(True), jax.ensure_compile_time_eval():
         for _ in range(80):
-            logit_x = (low + high) / 2
-            x, rest = 1 / (1 + np.exp(-logit_x)), 1 / (1 + np.exp(logit_x))
-            below = np.asarray(jax.scipy.special.betainc(a, b, jnp.asarray(x)))
-            above = np.asarray(jax.scipy.special.betainc(b, a, jnp.asarray(rest)))
-            too_low = np.where(left, below < small, above > small)
-            low, high = np.where(too_low, logit_x, low), np.where(too_low, high, logit_x)
+            low, high = halved(is_low, low, high, np)
         log_beta = float(jax.scipy.special.betaln(a, b))
     logit_x = (low + high) / 2
     log_x, log_rest = -np.logaddexp(0, -logit_x), -np.logaddexp(0, logit_x)
@@ -228,9 +230,6 @@ def _interpolated(x, values, slopes):
     step = 2 * _REACH / (_STEPS - 1)
     position = (jnp.clip(x, -_REACH, _REACH) + _REACH) / step
     i = jnp.clip(position.astype(jnp.int32), 0, _STEPS - 2)
-    t = position - i
-    h00, h10 = (1 + 2 * t) * (1 - t) ** 2, t * (1 - t) ** 2
-    h01, h11 = t**2 * (3 - 2 * t), t**2 * (t - 1)
-    inside = h00 * values[i] + h01 * values[i + 1] + step * (h10 * slopes[i] + h11 * slopes[i + 1])
+    inside = horner(cubic(values[i], values[i + 1], step * slopes[i], step * slopes[i + 1]), position - i)
     beyond = x - jnp.clip(x, -_REACH, _REACH)
     return inside + beyond * jnp.where(beyond > 0, slopes[-1], slopes[0])

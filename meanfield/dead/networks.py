@@ -12,13 +12,13 @@ from jaxtyping import Array, Float
 
 from meanfield.asymmetric.special_weights import gauss_rule
 from meanfield.numerics.pytrees import register_dataclass
-from meanfield.priors import is_prior
+from meanfield.numerics.roots import nonzero
+from meanfield.priors import PARAMETERS, is_prior
 from meanfield.support import validation
 
 _NUMBERS_AT_ONCE = 1 << 22
 _LARGEST_LAYER = 1 << 28
 _SMALLEST_LOG_SCALE = -60.0  # of signals; far below any bias, and its inverse is finite
-_PARAMETERS = ("weight_var", "bias_var", "anticorrelation")
 
 
 @register_dataclass
@@ -110,7 +110,7 @@ def _counts(name, value):
 
 def _exact(prior, width, depth, inputs):
     """Signs of pre-activations are symmetric and independent, unless the pre-activations are 0."""
-    parameters = {name: getattr(prior, name) for name in _PARAMETERS}
+    parameters = {name: getattr(prior, name) for name in PARAMETERS}
     validation.same_shape(width=width, depth=depth, **parameters)
     weight_var, bias_var, kappa = (jnp.asarray(x) for x in parameters.values())
     empty = inputs is not None and not inputs.any()
@@ -128,8 +128,7 @@ def _exact(prior, width, depth, inputs):
 
 def _drawn(prior, width, depth, inputs, n_inputs, c0, networks, seed):
     prior.kernel_init()  # raises for parameters that are not scalars
-    if np.ndim(c0) != 0:
-        raise ValueError(f"c0 must be a number, got shape {np.shape(c0)}")
+    c0 = validation.number("c0", c0)
     features = width if inputs is None else inputs.shape[1]
     widest = max(width, features)
     numbers = widest * max(width, n_inputs)
@@ -169,7 +168,7 @@ def _sums(prior, given, mixing, key, networks, sizes, batch, batches):
         dead = jax.vmap(lambda i: _network(prior, given, mixing, jax.random.fold_in(key, i), sizes))(index)
         dead = jnp.where(index < networks, dead, 0)
         top = jnp.max(dead)
-        return jnp.sum(dead), jnp.sum((dead / jnp.where(top > 0, top, 1)) ** 2), top
+        return jnp.sum(dead), jnp.sum((dead / nonzero(top)) ** 2), top
 
     return jax.lax.map(of_batch, jnp.arange(batches))
 
@@ -279,7 +278,7 @@ def _inactive(prior, signal, log_scale):
     deviation = jnp.sqrt(jnp.maximum(variance, 0))
     mean = nodes[:, None] * signal
     certain = jnp.where(mean > 0, 0.0, 1.0)
-    inactive = jnp.where(deviation > 0, ndtr(-mean / jnp.where(deviation > 0, deviation, 1)), certain)
+    inactive = jnp.where(deviation > 0, ndtr(-mean / nonzero(deviation)), certain)
     return jnp.mean(masses @ inactive)
 
 

@@ -108,7 +108,7 @@ def _sampled(activation, prior, n_inputs, q0, c0, depth, particles, seed) -> Dea
 
 def _population(activation, prior, q0, c0, key, depth, count, groups, size):
     keys = jax.random.split(key, groups)
-    one_group = lambda key: _group(activation, prior, (q0, c0 * q0), key, depth, count, size)  # noqa: E731
+    one_group = lambda key: _group(activation, prior, (q0, c0 * q0), key, depth, count, size)
     logs = jax.lax.map(one_group, keys, batch_size=groups_at_once(size * count))
     log_probability = jax.nn.logsumexp(logs, axis=0) - np.log(groups)
     ratio = jnp.exp(logs - jnp.where(jnp.isfinite(log_probability), log_probability, 0.0))

@@ -8,6 +8,8 @@ import numpy as np
 from jax.scipy.special import log_ndtr
 from jaxtyping import Array, Float
 
+from meanfield.numerics.polynomials import horner
+
 _LOG_SQRT_2PI = math.log(2 * math.pi) / 2
 _AT_ONCE = 1 << 14  # points; each needs a grid of a few hundred
 _NEWTON_STEPS = 32
@@ -170,10 +172,7 @@ def _erfcx(u):
     Source: J. A. C. Weideman, SIAM J. Numer. Anal. 31 (1994) 1497.
     """
     ratio = (_SCALE - u) / (_SCALE + u)
-    total = jnp.zeros_like(u)
-    for coefficient in _COEFFICIENTS[::-1]:
-        total = total * ratio + float(coefficient)
-    return (2 * total / (_SCALE + u) + 1 / math.sqrt(math.pi)) / (_SCALE + u)
+    return (2 * horner(_COEFFICIENTS, ratio) / (_SCALE + u) + 1 / math.sqrt(math.pi)) / (_SCALE + u)
 
 
 def _weideman(terms: int):
@@ -182,7 +181,7 @@ def _weideman(terms: int):
     angle = np.pi * np.arange(1 - 2 * terms, 2 * terms) / (2 * terms)
     t = scale * np.tan(angle / 2)
     cosines = np.cos(np.arange(1, terms + 1)[:, None] * angle)
-    return scale, cosines @ (np.exp(-(t**2)) * (scale**2 + t**2)) / (4 * terms)
+    return scale, (cosines @ (np.exp(-(t**2)) * (scale**2 + t**2)) / (4 * terms)).tolist()
 
 
 _SCALE, _COEFFICIENTS = _weideman(40)

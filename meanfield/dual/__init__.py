@@ -3,7 +3,7 @@
 from meanfield.dual.base import Dual
 from meanfield.dual.choice import QuadratureWarning, dual_of, is_tabulable
 from meanfield.dual.closed_forms import closed_form
-from meanfield.dual.homogeneous import LinearPieces, QuadraticPieces
+from meanfield.dual.homogeneous import Homogeneous1, Homogeneous2
 from meanfield.dual.quadrature import QuadratureDual
 from meanfield.dual.tables.build import tables_of
 from meanfield.dual.tables.cells import panel_of
@@ -11,8 +11,8 @@ from meanfield.dual.tables.lookup import TabulatedDual
 
 __all__ = [
     "Dual",
-    "LinearPieces",
-    "QuadraticPieces",
+    "Homogeneous1",
+    "Homogeneous2",
     "QuadratureDual",
     "QuadratureWarning",
     "TabulatedDual",

@@ -11,7 +11,7 @@ import numpy as np
 from meanfield import activations
 from meanfield.activations.activation import Activation
 from meanfield.dual.base import Dual
-from meanfield.dual.homogeneous import LinearPieces, QuadraticPieces
+from meanfield.dual.homogeneous import Homogeneous1, Homogeneous2
 from meanfield.dual.piecewise_linear import PiecewiseLinear
 from meanfield.numerics.pytrees import register_dataclass
 
@@ -260,11 +260,11 @@ class Polynomial(Dual):
 
 
 _CLOSED_FORMS: dict[Callable, Callable[..., Dual]] = {
-    activations.linear.fn: lambda: LinearPieces(1.0, 1.0),
-    activations.relu.fn: lambda: LinearPieces(0.0, 1.0),
-    activations.abs.fn: lambda: LinearPieces(-1.0, 1.0),
-    activations.leaky_relu().fn: lambda slope: LinearPieces(slope, 1.0),
-    activations.squared_relu.fn: lambda: QuadraticPieces(0.0, 1.0),
+    activations.linear.fn: lambda: Homogeneous1(1.0, 1.0),
+    activations.relu.fn: lambda: Homogeneous1(0.0, 1.0),
+    activations.abs.fn: lambda: Homogeneous1(-1.0, 1.0),
+    activations.leaky_relu().fn: lambda slope: Homogeneous1(slope, 1.0),
+    activations.squared_relu.fn: lambda: Homogeneous2(0.0, 1.0),
     activations.erf.fn: Erf,
     activations.sin.fn: Sin,
     activations.cos.fn: Cos,

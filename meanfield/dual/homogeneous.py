@@ -16,20 +16,14 @@ import numpy as np
 
 from meanfield.dual.base import Dual
 from meanfield.dual.slopes import angle_of, per_sine, with_slope
+from meanfield.numerics.polynomials import horner
 from meanfield.numerics.pytrees import register_dataclass
 
 
 def _sin_minus_t_cos(t, xp=jnp):
     """sin t - t cos t to full relative accuracy on [0, pi]."""
-    series = t**3 * _horner(t * t, [(-1) ** k * (2 * k + 2) / math.factorial(2 * k + 3) for k in range(9)])
+    series = t**3 * horner([(-1) ** k * (2 * k + 2) / math.factorial(2 * k + 3) for k in range(9)], t * t)
     return xp.where(t < 0.7, series, xp.sin(t) - t * xp.cos(t))
-
-
-def _horner(x, coefficients):
-    total = coefficients[-1] + 0 * x
-    for coefficient in coefficients[-2::-1]:
-        total = total * x + coefficient
-    return total
 
 
 def _bend(theta):
@@ -47,7 +41,7 @@ _lens = with_slope(
 def _tilt(theta):
     """theta (1 + 2 cos^2 theta) - 3 sin theta cos theta, accurate to theta = 0."""
     x = 2 * theta
-    series = x**5 * _horner(x * x, [(-1) ** k * (k + 1) / math.factorial(2 * k + 5) for k in range(9)])
+    series = x**5 * horner([(-1) ** k * (k + 1) / math.factorial(2 * k + 5) for k in range(9)], x * x)
     return jnp.where(theta < 0.5, series, theta * (2 + jnp.cos(x)) - 1.5 * jnp.sin(x))
 
 
@@ -88,7 +82,7 @@ def _inverse_bend(y):
 
 @register_dataclass
 @dataclass(frozen=True, eq=False)
-class LinearPieces(Dual):
+class Homogeneous1(Dual):
     """phi(x) = left * min(x, 0) + right * max(x, 0): the ReLU family."""
 
     left: jax.Array | float
@@ -144,7 +138,7 @@ class LinearPieces(Dual):
 
 @register_dataclass
 @dataclass(frozen=True, eq=False)
-class QuadraticPieces(Dual):
+class Homogeneous2(Dual):
     """phi(x) = left * x^2 for x < 0 and right * x^2 for x > 0."""
 
     left: jax.Array | float

@@ -16,7 +16,7 @@ import numpy as np
 
 from meanfield.dual.base import Dual
 from meanfield.dual.quadrature import fitted_slope_excess, gauss_legendre, nodes_at
-from meanfield.dual.slopes import angle_of, meeting_of_jumps, with_slope
+from meanfield.dual.slopes import angle_of, fading_sum, meeting_of_jumps, with_slope
 from meanfield.numerics.pytrees import register_dataclass
 
 _NODES = 96
@@ -72,7 +72,7 @@ class PiecewiseLinear(Dual):
 
     def variance(self, q):
         # arccos has no derivative at c = 1.
-        near = lambda q: self._covariance(q, q, 1.0, 0.0, 1.0)  # noqa: E731
+        near = lambda q: self._covariance(q, q, 1.0, 0.0, 1.0)
         return self._near_or_far(q, near, lambda moments: moments[1] - moments[0] ** 2)
 
     def _near_or_far(self, q, near, far):
@@ -144,10 +144,7 @@ class PiecewiseLinear(Dual):
         s2, c2 = jnp.sin(t / 2) ** 2, jnp.cos(t / 2) ** 2
         weights = np.outer(self._jumps, self._jumps)[..., None] / (2 * np.pi)
         exponent = (apart[..., None] * c2 + together[..., None] * s2) / (8 * s2 * c2)
-        # Seen from far off the jumps cancel: what is left of their sum is what differs from 1.
-        far = np.sum(weights) + jnp.sum(weights * jnp.expm1(-exponent), axis=(0, 1))
-        near = jnp.sum(weights * jnp.exp(-exponent), axis=(0, 1))
-        return jnp.where(jnp.max(exponent, axis=(0, 1)) < 1, far, near)
+        return fading_sum(weights, exponent)
 
 
 def _acute(x):
@@ -185,7 +182,7 @@ def _separation_at(z, x):
 def _separation_slope_at(z, x):
     # At the nodes of the separation itself, whose exponentials serve here too.
     dual, q = z
-    near = lambda safe: q * dual.slope_covariance(q, angle_of(safe))  # noqa: E731
+    near = lambda safe: q * dual.slope_covariance(q, angle_of(safe))
     acute = _from_together(x, near, q * dual.slope_moment(q))
     return jnp.where(x > 1, -_slope_at((dual, q, q), x), acute)
 

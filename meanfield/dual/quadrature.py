@@ -42,7 +42,7 @@ def _tail(dtype) -> float:
 
 
 def graded_nodes(
-    landmarks: Nodes, scale: Scalar, low: float, high: float, counts: tuple[int, int]
+    landmarks: Float[Array, " k"], scale: Scalar, low: float, high: float, counts: tuple[int, int]
 ) -> tuple[Nodes, Nodes]:
     """Nodes and Gaussian weights on (low, high), graded towards the landmarks.
 
@@ -350,7 +350,7 @@ def _jumps(activation, fn, at):
     """fn(k+) - fn(k-) at the kinks, exactly 0 where fn is continuous."""
     eps = jnp.finfo(at.dtype).eps
     step = eps**0.5 * jnp.maximum(activation.scale, jnp.abs(at))
-    rise = lambda h: fn(at + h) - fn(at - h)  # noqa: E731
+    rise = lambda h: fn(at + h) - fn(at - h)
     size = sum(jnp.abs(fn(at + h)) for h in (-activation.scale, -step, step, activation.scale))
     jump = 2 * rise(step) - rise(2 * step)
     return jnp.where(jnp.abs(jump) <= eps**0.6 * size, 0.0, jump)

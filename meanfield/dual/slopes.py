@@ -101,10 +101,15 @@ def meeting_of_jumps(a, b, products, x):
     """
     apart, together = (a[:, None] - b) ** 2, (a[:, None] + b) ** 2
     exponent = _over(apart, 4 * x) + _over(together, 4 * (2 - x))
+    return per_sine(fading_sum(products, exponent) / (2 * np.pi), x)
+
+
+def fading_sum(products, exponent):
+    """The sum of products exp(-exponent) over pairs of jumps, the first two axes."""
     # Seen from far off the jumps cancel: what is left of their sum is what differs from 1.
-    far = jnp.sum(products) + jnp.sum(products * jnp.expm1(-exponent))
-    total = jnp.where(jnp.max(exponent) < 1, far, jnp.sum(products * jnp.exp(-exponent)))
-    return per_sine(total / (2 * np.pi), x)
+    far = products.sum(axis=(0, 1)) + jnp.sum(products * jnp.expm1(-exponent), axis=(0, 1))
+    near = jnp.sum(products * jnp.exp(-exponent), axis=(0, 1))
+    return jnp.where(jnp.max(exponent, axis=(0, 1)) < 1, far, near)
 
 
 def per_sine(value, x):

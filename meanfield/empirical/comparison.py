@@ -21,7 +21,6 @@ from meanfield.support.files import save_npz
 
 # Sizes are compared as logarithms: to their fluctuations in deep networks every layer adds.
 LOGARITHMIC = ("q", "one_minus_c", "growth", "gradient")
-LINEAR = ("inactive", "dead")
 QUANTITIES = ("q", "one_minus_c", "growth", "inactive", "dead", "gradient")
 _RESOLVED = 1e-10  # 1 - c below it is rounding in a network of single precision
 _RESAMPLES = 4000
@@ -139,7 +138,7 @@ def compare(
     gradients=None,
     seed=0,
 ) -> Comparison:
-    """Measure networks of ``width`` and of twice the width, and hold them against the theory.
+    """Networks of ``width`` and of twice the width beside the theory, layer by layer, in standard errors.
 
     Arguments as for ``measure``; networks: how many of each width, at least 8. gradients:
     default where the method has them and the theory is Gaussian.
@@ -177,7 +176,7 @@ def theory_of(activation, prior, *, depth, q0=1.0, c0=0.5, particles=1 << 20) ->
             )
             names = dict(zip(("q", "one_minus_c", "growth", "inactive"), _SAME, strict=True))
             names["dead"] = "both_inactive"
-            pick = lambda source: {k: np.asarray(getattr(source, v)) for k, v in names.items()}  # noqa: E731
+            pick = lambda source: {k: np.asarray(getattr(source, v)) for k, v in names.items()}
             return Theory(pick(known), pick(known.standard_error))
         signal = propagate(activation, prior, q0=q0, c0=c0, depth=depth)
         layer = as_dense(activation, prior)

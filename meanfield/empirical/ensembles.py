@@ -16,6 +16,7 @@ from meanfield.activations.names import as_activation
 from meanfield.empirical.layers import with_weights, without_weights
 from meanfield.empirical.models import FullyConnected, initializers
 from meanfield.numerics.pytrees import register_dataclass
+from meanfield.numerics.roots import nonzero
 from meanfield.priors import NormalPrior, is_prior
 from meanfield.support import validation
 from meanfield.support.progress import progress_bar
@@ -117,7 +118,7 @@ def measure(
     method="weights",
     seed=0,
 ) -> Measurement:
-    """Draw fully connected networks and follow signals, tangents and gradients through them.
+    """Statistics of signals, tangents and gradients in fully connected networks, drawn at random, by layer.
 
     activation, prior: as for ``propagate``; the prior's parameters are numbers.
     width: neurons in every layer. depth: layers after the first. networks: how many.
@@ -142,12 +143,7 @@ def measure(
     tangents = validation.count("tangents", tangents)
     if tangents > width:
         raise ValueError(f"tangents must be at most the width, {width}, got {tangents}")
-    if method not in METHODS:
-        raise ValueError(f"method must be 'weights' or 'weightless', got {method!r}")
-    if method == "weightless" and not prior.independent_rows:
-        raise ValueError("method must be 'weights' for an OrthogonalPrior: its neurons are not independent")
-    if gradients and method == "weightless":
-        raise ValueError("gradients need weights: method must be 'weights' where gradients is true")
+    _check_method(method, prior, gradients)
     inputs = _inputs(q0, q0 if q2 is None else q2, c0, n_inputs)
     key = jax.random.key(validation.count("seed", seed, low=0))
 
@@ -191,6 +187,15 @@ def signals(q0=1.0, c0=0.5, n_inputs=2, q2=None) -> Float[Array, "inputs inputs"
     return jnp.vstack([apart[:1], apart[:1] - apart[1:]])
 
 
+def _check_method(method, prior, gradients) -> None:
+    if method not in METHODS:
+        raise ValueError(f"method must be 'weights' or 'weightless', got {method!r}")
+    if method == "weightless" and not prior.independent_rows:
+        raise ValueError("method must be 'weights' for an OrthogonalPrior: its neurons are not independent")
+    if gradients and method == "weightless":
+        raise ValueError("gradients need weights: method must be 'weights' where gradients is true")
+
+
 def _check_prior(prior) -> None:
     if not is_prior(prior):
         raise TypeError(
@@ -201,11 +206,8 @@ def _check_prior(prior) -> None:
 
 def _inputs(q0, q2, c0, count):
     """The first input, and its differences from the others: exact however close they are."""
-    q0, q2 = (validation.real(n, v, low=0.0, low_open=True) for n, v in (("q0", q0), ("q2", q2)))
-    c0 = validation.real("c0", c0, low=-1 / (count - 1), high=1.0)
-    for name, value in dict(q0=q0, q2=q2, c0=c0).items():
-        if np.ndim(value) != 0:
-            raise ValueError(f"{name} must be a number, got shape {np.shape(value)}")
+    q0, q2 = (validation.number(n, v, low=0.0, low_open=True) for n, v in (("q0", q0), ("q2", q2)))
+    c0 = validation.number("c0", c0, low=-1 / (count - 1), high=1.0)
     own = np.sqrt(1.0 - float(c0))
     common = (np.sqrt(max(1.0 + (count - 1) * float(c0), 0.0)) - own) / count
     size = np.sqrt([float(q0), *[float(q2)] * (count - 1)])
@@ -319,6 +321,6 @@ def _orthonormal(tangents):
     count, width = tangents.shape
     if count == 1:
         size = jnp.sqrt(jnp.mean(tangents**2, axis=1))
-        return tangents / jnp.where(size > 0, size, 1)[:, None], size
+        return tangents / nonzero(size)[:, None], size
     q, r = jnp.linalg.qr(tangents.T)
     return q.T * width**0.5, jnp.abs(jnp.diagonal(r)) / width**0.5

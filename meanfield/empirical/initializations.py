@@ -31,7 +31,13 @@ class Initialization:
 
 
 def _of_prior(make):
-    return lambda *numbers: (lambda prior: (prior.kernel_init(), prior.bias_init()))(make(*numbers))
+    """The initializers of the prior that ``make`` makes of the numbers in brackets."""
+
+    def both(*numbers):
+        prior = make(*numbers)
+        return prior.kernel_init(), prior.bias_init()
+
+    return both
 
 
 def _with_zero_bias(kernel):
@@ -45,25 +51,17 @@ def _anticorrelated(kappa=1.0, weight_var=None) -> NormalPrior:
     return NormalPrior(weight_var, 0.0, kappa)
 
 
-# name: (how it is made from the numbers in brackets, how many there may be, what it is)
-_ENTRIES: dict[str, tuple[Callable[..., tuple[Any, Any]], int, str]] = {
-    "he": (_with_zero_bias(standard.he_normal()), 0, "He et al., arXiv:1502.01852"),
-    "glorot": (_with_zero_bias(standard.glorot_uniform()), 0, "Glorot & Bengio, AISTATS 2010"),
-    "lecun": (_with_zero_bias(standard.lecun_normal()), 0, "LeCun et al., 1998"),
-    "orthogonal": (
-        _with_zero_bias(standard.orthogonal(2**0.5)),
-        0,
-        "Saxe et al., arXiv:1312.6120, with gain sqrt(2)",
-    ),
-    "anticorrelated": (_of_prior(_anticorrelated), 2, "rows anti-correlated: (kappa, weight_var)"),
-    "rai": (_of_prior(AsymmetricPrior.rai), 0, "Lu et al., arXiv:1903.06733, as published"),
-    "raai": (_of_prior(AsymmetricPrior.raai), 0, "anti-correlated RAI, as published"),
-    "rai_unit_gain": (_of_prior(AsymmetricPrior.unit_gain), 0, "RAI that keeps ReLU signals' size"),
-    "raai_unit_gain": (
-        _of_prior(lambda: AsymmetricPrior.unit_gain(anticorrelation=1.0)),
-        0,
-        "the same for RAAI",
-    ),
+# name: (how it is made from the numbers in brackets, how many there may be)
+_ENTRIES: dict[str, tuple[Callable[..., tuple[Any, Any]], int]] = {
+    "he": (_with_zero_bias(standard.he_normal()), 0),  # He et al., arXiv:1502.01852
+    "glorot": (_with_zero_bias(standard.glorot_uniform()), 0),  # Glorot & Bengio, AISTATS 2010
+    "lecun": (_with_zero_bias(standard.lecun_normal()), 0),  # LeCun et al., 1998
+    "orthogonal": (_with_zero_bias(standard.orthogonal(2**0.5)), 0),  # Saxe et al., arXiv:1312.6120
+    "anticorrelated": (_of_prior(_anticorrelated), 2),
+    "rai": (_of_prior(AsymmetricPrior.rai), 0),  # Lu et al., arXiv:1903.06733
+    "raai": (_of_prior(AsymmetricPrior.raai), 0),
+    "rai_unit_gain": (_of_prior(AsymmetricPrior.unit_gain), 0),
+    "raai_unit_gain": (_of_prior(lambda: AsymmetricPrior.unit_gain(anticorrelation=1.0)), 0),
 }
 NAMES = tuple(_ENTRIES)
 
@@ -93,7 +91,7 @@ def initialization(name) -> Initialization:
         raise ValueError(
             f"initialization {name!r} is unknown; the nearest is {near[0]!r}, and all are {', '.join(NAMES)}"
         )
-    make, most, _ = _ENTRIES[key]
+    make, most = _ENTRIES[key]
     numbers = _numbers(name, match[2] if match else None)
     if len(numbers) > most:
         raise ValueError(f"initialization {name!r} takes at most {most} numbers, got {len(numbers)}")

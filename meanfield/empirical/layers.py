@@ -10,6 +10,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from meanfield.empirical.models import initializers
+from meanfield.numerics.roots import nonzero
 
 
 def with_weights(prior, key, sent: Float[Array, "rows width"]) -> Float[Array, "rows width"]:
@@ -32,9 +33,8 @@ def without_weights(prior, key, sent: Float[Array, "rows width"]) -> Float[Array
     rows, width = sent.shape
     mean = jnp.mean(sent, axis=1)
     centred = sent - mean[:, None]
-    both = jnp.outer(mean, mean)
     product = jnp.matmul(centred, centred.T, precision="highest")
-    covariance = prior.weight_var * (product / width + (1 - prior.anticorrelation) * both)
+    covariance = prior.weight_var * prior.per_weight(product / width, jnp.outer(mean, mean))
     gaussian_key, special_key, bias_key = jax.random.split(key, 3)
     if not prior.is_gaussian:
         received = _with_special_weights(prior, gaussian_key, special_key, sent, mean, covariance)
@@ -76,7 +76,7 @@ def _with_special_weights(prior, gaussian_key, special_key, sent, mean, covarian
 def _root(covariance):
     """R with R R' = covariance, and its pseudo-inverse; small rows keep their relative accuracy."""
     size = jnp.sqrt(jnp.diagonal(covariance))
-    per_size = jnp.where(size > 0, 1 / jnp.where(size > 0, size, 1), 0)
+    per_size = jnp.where(size > 0, 1 / nonzero(size), 0)
     values, vectors = jnp.linalg.eigh(covariance * per_size * per_size[:, None])
     some = values > 8 * len(size) * jnp.finfo(size.dtype).eps
     root = jnp.sqrt(jnp.where(some, values, 0))

@@ -23,6 +23,7 @@ from meanfield.empirical.ensembles import measure, network, signals
 from meanfield.empirical.limit_laws import LimitLaw
 from meanfield.fixed_points.point import fixed_point
 from meanfield.layers import as_dense
+from meanfield.numerics.roots import nonzero
 from meanfield.priors import NormalPrior, is_prior
 from meanfield.spectra.jacobian import JacobianSpectrum, jacobian_spectrum
 from meanfield.spectra.lyapunov import LyapunovSpectrum, lyapunov_spectrum
@@ -90,9 +91,9 @@ def leading_singular_values(
         raise ValueError(f"count must be at most the size of x, {x.size}, got {count}")
     y, forward = jax.linearize(function, x)
     backward = jax.linear_transpose(forward, x)
-    apart = lambda v, basis: v - basis.T @ (basis @ v)  # noqa: E731
-    twice = lambda v, basis: apart(apart(v, basis), basis)  # noqa: E731
-    unit = lambda v, size: v / jnp.where(size > 0, size, 1)  # noqa: E731
+    apart = lambda v, basis: v - basis.T @ (basis @ v)
+    twice = lambda v, basis: apart(apart(v, basis), basis)
+    unit = lambda v, size: v / nonzero(size)
     first = jax.random.normal(jax.random.key(seed), x.shape, x.dtype)
     right = jnp.zeros((steps + 1, x.size), x.dtype).at[0].set(first / jnp.linalg.norm(first))
     left = jnp.zeros((steps, y.size), y.dtype)
@@ -272,7 +273,7 @@ class SpectrumComparison:
 def compare_spectra(
     activation, prior, *, kind="jacobian", width=200, depth=8, networks=16, seed=0, sweeps=8
 ) -> SpectrumComparison:
-    """Measure networks of ``width`` and of twice the width, and hold their spectra against the theory.
+    """Spectra of networks of ``width`` and of twice the width beside the theory, in standard errors.
 
     kind: "jacobian" or "lyapunov". networks: how many of each width, at least 8. Other arguments as
     for ``measure_singular_values``. Raises TypeError or ValueError.

@@ -108,7 +108,7 @@ class TrainingStudy:
 
         Arrays have axes (initialisations, seeds, evaluations).
         """
-        pick = lambda name: np.stack([getattr(o.curves, name)[:, 0] for o in self.outcomes])  # noqa: E731
+        pick = lambda name: np.stack([getattr(o.curves, name)[:, 0] for o in self.outcomes])
         columns: dict[str, Any] = {name: pick(name) for name in ("train_loss", "test_loss", "test_accuracy")}
         columns |= dict(
             initialization=[o.name for o in self.outcomes],
@@ -139,7 +139,7 @@ def compare_initializations(
     checkpoint=None,
     **options,
 ) -> TrainingStudy:
-    """Train the same network from several initialisations, each at its best learning rate.
+    """Outcomes of training one network from several initialisations, each at its best learning rate.
 
     Every initialisation is trained at every learning rate on ``tuning_seeds`` seeds; the
     rate whose training loss, averaged over the curve on a logarithmic scale, is smallest

@@ -62,18 +62,6 @@ class LearningCurves:
         reached = self.train_loss <= loss
         return np.where(reached.any(axis=-1), self.steps[np.argmax(reached, axis=-1)], np.inf)
 
-    def at_rate(self, index: int) -> "LearningCurves":
-        """The curves of one learning rate; the axis stays."""
-        pick = lambda x: x[:, index : index + 1]  # noqa: E731
-        return LearningCurves(
-            self.steps,
-            self.learning_rate[index : index + 1],
-            pick(self.train_loss),
-            pick(self.test_loss),
-            pick(self.test_accuracy),
-            self.settings,
-        )
-
     def save(self, path) -> None:
         """Write all of it to an NPZ file, whole or not at all. Raises OSError."""
         fields = {k: v for k, v in vars(self).items() if k != "settings"}
@@ -98,7 +86,7 @@ def train(
     devices=None,
     title="Training",
 ) -> LearningCurves:
-    """Train ``seeds`` networks for every learning rate, all at once in one compiled scan.
+    """Learning curves of ``seeds`` networks at every learning rate, trained all at once in one compiled scan.
 
     task: a name or a ``Task``. initialization: a name, an ``Initialization`` or a prior.
     learning_rate: a positive number or a list of them. width, depth: neurons in a hidden
@@ -125,10 +113,7 @@ def train(
     counts = {name: validation.count(name, value) for name, value in counts.items()}
     if steps % evaluations:
         raise ValueError(f"steps must be a multiple of evaluations, {evaluations}, got {steps}")
-    rates = np.atleast_1d(validation.real("learning_rate", learning_rate, low=0.0, low_open=True))
-    if rates.ndim > 1:
-        raise ValueError(f"learning_rate must be a number or a list of them, got shape {rates.shape}")
-    rates = rates.astype(np.float32)
+    rates = _rates(learning_rate)
     settings = counts | dict(
         task=repr(task),
         initialization=setup.name,
@@ -142,28 +127,42 @@ def train(
     place = _Placement(jax.devices() if devices is None else devices, seeds)
 
     keys = jax.vmap(jax.random.key)(jnp.arange(first_seed, first_seed + seeds))
-    data, batch_keys, start = trainer.start(keys, rates, place)
-    state, done, history = (start, 0, []) if keep is None else keep.restored(start)
-    segment = -(-evaluations // _SEGMENTS)
+    start = trainer.start(keys, rates, place)
     with progress_bar(steps, title) as advance:
-        if not history:
-            history = [trainer.evaluated(state, data)]
-        advance(done * (steps // evaluations))
-        while done < evaluations:
-            count = min(segment, evaluations - done)
-            state, measured = trainer.advanced(state, data, batch_keys, rates, done, count)
-            history.append(measured)
-            done += count
-            if keep is not None:
-                history = [_joined(history)]
-                keep.save(done, state, history[0])
-            advance(count * (steps // evaluations))
-    return _curves(_joined(history), rates, settings)
+        measured = _measured(trainer, start, rates, evaluations, keep, advance)
+    return _curves(measured, rates, settings)
+
+
+def _rates(learning_rate) -> np.ndarray:
+    rates = np.atleast_1d(validation.real("learning_rate", learning_rate, low=0.0, low_open=True))
+    if rates.ndim > 1:
+        raise ValueError(f"learning_rate must be a number or a list of them, got shape {rates.shape}")
+    return rates.astype(np.float32)
+
+
+def _measured(trainer: "_Trainer", start, rates, evaluations: int, keep: Checkpoints | None, advance):
+    """What was measured before the first step and at every evaluation, from the last checkpoint on."""
+    data, batch_keys, state = start
+    state, done, history = (state, 0, []) if keep is None else keep.restored(state)
+    segment = -(-evaluations // _SEGMENTS)
+    if not history:
+        history = [trainer.evaluated(state, data)]
+    advance(done * trainer.every)
+    while done < evaluations:
+        count = min(segment, evaluations - done)
+        state, measured = trainer.advanced(state, data, batch_keys, rates, done, count)
+        history.append(measured)
+        done += count
+        if keep is not None:
+            history = [_joined(history)]
+            keep.save(done, state, history[0])
+        advance(count * trainer.every)
+    return _joined(history)
 
 
 def _curves(measured, rates, settings) -> LearningCurves:
     loss, test_loss, accuracy = (np.moveaxis(np.asarray(x), 0, -1) for x in measured)
-    finite = lambda x: np.where(np.isnan(x), np.inf, x)  # noqa: E731
+    finite = lambda x: np.where(np.isnan(x), np.inf, x)
     every = settings["steps"] // settings["evaluations"]
     steps = np.arange(settings["evaluations"] + 1) * every
     return LearningCurves(steps, rates, finite(loss), finite(test_loss), accuracy, settings)

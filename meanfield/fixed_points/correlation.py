@@ -118,7 +118,7 @@ def _reached_from(c0, opposite, layer, point, finite) -> FixedPoint:
     one_minus_c = jnp.where(undetermined, jnp.nan, one_minus_c)
     chi_c = jnp.where(at_one | at_minus_one, point.chi_1, point.chi_c)
     identity = layer.is_identity()
-    pick = lambda exact, x: jnp.where(identity, exact, x)  # noqa: E731
+    pick = lambda exact, x: jnp.where(identity, exact, x)
     return dataclasses.replace(
         point,
         c=pick(c0, 1 - one_minus_c),

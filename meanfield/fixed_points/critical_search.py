@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from meanfield.numerics.polynomials import cubic, horner
 from meanfield.numerics.roots import implicit_root
 
 _MOST = 4  # crossings that are told apart
@@ -35,7 +36,7 @@ def node_at(layer, q) -> Node:
     From q chi_perp - Q(q), in which nothing cancels at small q. layer: of weight variance 1,
     without bias.
     """
-    both = lambda q: (layer.slope_excess(q), layer.tangent(q))  # noqa: E731
+    both = lambda q: (layer.slope_excess(q), layer.tangent(q))
     (excess, chi_perp), (d_excess, d_chi_perp) = jax.jvp(both, (q,), (jnp.ones_like(q),))
     bias_var, contraction = excess / chi_perp, (d_excess - q * d_chi_perp) / chi_perp
     bias_slope = q * (d_excess - bias_var * d_chi_perp) / chi_perp
@@ -130,16 +131,15 @@ def _brackets(x, grid, noise, target):
 def _extrema(x, value, slope):
     """(where, value) of the extremum in every cell of the cubic through values and slopes; NaN if none."""
     width = jnp.diff(x)
-    f0, d0, d1 = value[:-1], slope[:-1] * width, slope[1:] * width
-    rise = jnp.diff(value)
-    a, b = d0 + d1 - 2 * rise, 3 * rise - 2 * d0 - d1
+    d0, d1 = slope[:-1] * width, slope[1:] * width
+    coefficients = cubic(value[:-1], value[1:], d0, d1)
+    b, a = coefficients[2:]
     # It has one alone where the slopes differ in sign: a root of 3 a s^2 + 2 b s + d0, as survives a = 0.
     root = jnp.sqrt(jnp.maximum(b * b - 3 * a * d0, 0.0))
     s = -d0 / (b + jnp.where(d0 > 0, -root, root))
     inside = (d0 * d1 < 0) & (s > 0) & (s < 1)
     s = jnp.where(inside, s, 0.5)
-    bent = f0 + s * (d0 + s * (b + s * a))
-    return x[:-1] + s * width, jnp.where(inside, bent, jnp.nan)
+    return x[:-1] + s * width, jnp.where(inside, horner(coefficients, s), jnp.nan)
 
 
 def _root(layer, target, low, high, rising, wanted):

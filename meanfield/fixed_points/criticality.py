@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from meanfield.fixed_points.critical_search import Found, node_at, rounding, searched
+from meanfield.fixed_points.result import masked
 from meanfield.layers import Dense
 from meanfield.numerics.broadcasting import pointwise
 from meanfield.numerics.pytrees import register_dataclass
@@ -99,7 +100,8 @@ def _at_variance(layer, q) -> CriticalLine:
     marginal = (bias_var == 0) & (jnp.abs(node.contraction) <= lost)
     status = jnp.where(marginal, Status.MARGINAL, status)
     status = jnp.where((bias_var >= 0) & (node.weight_var > 0), status, Status.INVALID)
-    return _line(valid, node.weight_var, bias_var, q, 1 - node.contraction, status)
+    line = CriticalLine(node.weight_var, bias_var, q, 1 - node.contraction, status)
+    return masked(line, valid)
 
 
 def _at_bias(layer, bias_var) -> CriticalLine:
@@ -112,15 +114,9 @@ def _at_bias(layer, bias_var) -> CriticalLine:
     status = jnp.where(found.at_zero, Status.VANISHING, Status.CONVERGED)
     status = jnp.where(found.marginal, Status.MARGINAL, status)
     status = jnp.where(found.attracts, status, Status.UNSTABLE)
-    point = _line(valid & found.exists, node.weight_var, target, q, 1 - node.contraction, status)
+    point = CriticalLine(node.weight_var, target, q, 1 - node.contraction, status)
+    point = masked(point, valid & found.exists)
     return replace(point, bias_var=jnp.where(valid, target, jnp.nan))  # known where nothing else is
-
-
-def _line(valid, weight_var, bias_var, q, chi_q, status) -> CriticalLine:
-    """NaN and INVALID where not ``valid``."""
-    weight_var, bias_var, q, chi_q = (jnp.where(valid, x, jnp.nan) for x in (weight_var, bias_var, q, chi_q))
-    status = jnp.where(valid, status, Status.INVALID).astype(jnp.int32)
-    return CriticalLine(weight_var, bias_var, q, chi_q, status)
 
 
 def _warn_where_none(activation, anticorrelation, point) -> None:

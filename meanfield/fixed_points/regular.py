@@ -45,14 +45,14 @@ def fixed_point_by_table(layer, q0, c0) -> FixedPoint:
         return point
     exact = pointwise(solve, *_where_not(sure, layer.exact(), q0, c0), static=(opposite,))
     index = np.flatnonzero(~np.ravel(sure))
-    place = lambda a, b: a.ravel().at[index].set(b).reshape(a.shape)  # noqa: E731
+    place = lambda a, b: a.ravel().at[index].set(b).reshape(a.shape)
     return jax.tree.map(place, point, exact)
 
 
 def _where_not(sure, *trees):
     """The points that are not sure of trees whose leaves broadcast; what is one number for all stays so."""
     index = np.flatnonzero(~np.ravel(sure))
-    one = lambda x: x if np.ndim(x) == 0 else np.broadcast_to(x, sure.shape).ravel()[index]  # noqa: E731
+    one = lambda x: x if np.ndim(x) == 0 else np.broadcast_to(x, sure.shape).ravel()[index]
     *parts, q0, c0 = jax.tree.map(one, trees)
     return *parts, np.broadcast_to(q0, index.shape), c0
 
@@ -159,7 +159,7 @@ def _first_stop(scan, layer, x, direction, dtype):
 
 def _between(scan, layer, left):
     """Where the growth vanishes between two nodes, by inverse cubic interpolation; if it clearly does."""
-    at = lambda array, i: array.at[i].get(mode="promise_in_bounds")  # noqa: E731
+    at = lambda array, i: array.at[i].get(mode="promise_in_bounds")
     low, high = (jax.tree.map(lambda a, i=i: at(a, i), scan.rows) for i in (left, left + 1))
     (g0, d0), (g1, d1) = layer.growth_from(low), layer.growth_from(high)
     x0, x1 = at(scan.log_q, left), at(scan.log_q, left + 1)

@@ -68,10 +68,10 @@ _ROUNDING = 64  # units of rounding that moments may be wrong by
 
 
 def masked(result, valid):
-    """A fixed point of any kind, NaN and INVALID where not ``valid``."""
+    """A result of any kind, a dataclass with a status, NaN and INVALID where not ``valid``."""
     codes = {"status": Status.INVALID, "phase": Phase.UNDEFINED}
     fields = {name: jnp.where(valid, value, codes.get(name, jnp.nan)) for name, value in vars(result).items()}
-    fields |= {name: fields[name].astype(jnp.int32) for name in codes}
+    fields |= {name: fields[name].astype(jnp.int32) for name in codes if name in fields}
     return type(result)(**fields)
 
 

@@ -364,5 +364,5 @@ def fill(values: Values, where, job: Callable, layer: Layer, *columns, shapes=_F
 
 def chosen(index, *trees):
     """The chosen points of trees whose leaves are numbers, columns and tables."""
-    one = lambda x: x if is_shared(x) or np.ndim(x) == 0 else np.asarray(x)[index]  # noqa: E731
+    one = lambda x: x if is_shared(x) or np.ndim(x) == 0 else np.asarray(x)[index]
     return jax.tree.map(one, trees, is_leaf=is_shared)

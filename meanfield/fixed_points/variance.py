@@ -86,7 +86,7 @@ def _refined(layer, scan):
     root = jnp.sqrt(jnp.maximum(b * b - 3 * a * d0, 0.0))
     first = -d0 / jnp.where(b + root == 0, jnp.inf, b + root)
     second = -d0 / jnp.where(b - root == 0, jnp.inf, b - root)
-    inside = lambda s: (s > 0) & (s < 1) & jnp.isfinite(s)  # noqa: E731
+    inside = lambda s: (s > 0) & (s < 1) & jnp.isfinite(s)
     s = jnp.where(inside(first), first, jnp.where(inside(second), second, 0.5))
     value = f0 + s * (d0 + s * (b + s * a))
     noise_between = jnp.maximum(noise[:-1], noise[1:])
@@ -204,7 +204,7 @@ def _bracket(layer, scan, q0):
     index = jnp.arange(size, dtype=jnp.int32)
     rounding = 4 * jnp.finfo(x.dtype).eps * jnp.abs(x)
     drops = jnp.concatenate([jnp.zeros(1, bool), jnp.diff(growth + x) < -(noise + rounding)[1:]])
-    log_map = lambda y: jnp.log(layer.variance_map(jnp.exp(y)))  # noqa: E731
+    log_map = lambda y: jnp.log(layer.variance_map(jnp.exp(y)))
 
     def next_at(mask, i):
         """The first node from i upwards where mask holds, or ``size``."""

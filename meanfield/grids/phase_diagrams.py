@@ -10,13 +10,12 @@ import numpy as np
 from jax.sharding import Mesh
 
 from meanfield.activations.names import as_activation
-from meanfield.asymmetric.special_weights import as_special_weight
 from meanfield.fixed_points.strategies import FIELDS, solve_in_chunks
+from meanfield.grids.arguments import check_weight_var, checked_law, given_parameters, number_or_axis
 from meanfield.grids.points import solver_of
 from meanfield.layers.families import Family, dense_family, is_layer_function, layer_family
 from meanfield.numerics.pytrees import register_dataclass
 from meanfield.priors import PARAMETERS
-from meanfield.support import validation
 from meanfield.support.files import save_npz
 from meanfield.support.progress import progress_bar
 
@@ -168,19 +167,11 @@ def phase_diagram(
 
     Raises TypeError or ValueError for arguments out of range or of the wrong shape.
     """
-    given = dict(weight_var=weight_var, bias_var=bias_var, anticorrelation=anticorrelation)
-    given = {name: value for name, value in (given | parameters).items() if value is not None}
+    given = given_parameters(weight_var, bias_var, anticorrelation, **parameters)
     family = family_of(activation, given)
     axes = _checked_axes(family, given)
-    q0 = float(validation.real("q0", _scalar("q0", q0), low=0.0))
-    c0 = float(validation.real("c0", _scalar("c0", c0), low=-1.0, high=1.0))
-    law = None if special_weight is None else as_special_weight(special_weight)
-    if law is not None and family.activation is None:
-        raise TypeError(
-            "special_weight belongs to a prior: it cannot be given where a function makes the layers"
-        )
-    if law is not None and q0 == 0:
-        raise ValueError("q0 must be greater than 0 where there is a special weight")
+    q0, c0 = (_number(name, value) for name, value in (("q0", q0), ("c0", c0)))
+    law = checked_law(special_weight, family.activation is not None, q0)
     if mesh is not None and not isinstance(mesh, Mesh):
         raise TypeError(f"mesh must be a jax.sharding.Mesh, got {mesh!r}")
     grids = [np.atleast_1d(value) for value in axes.values()]
@@ -208,10 +199,10 @@ def phase_diagram(
     )
 
 
-def _scalar(name, value):
+def _number(name, value) -> float:
     if np.ndim(value) != 0:
         raise ValueError(f"{name} must be one number in a phase diagram, got shape {np.shape(value)}")
-    return value
+    return float(number_or_axis(name, value))
 
 
 def family_of(activation, given) -> Family:
@@ -228,19 +219,10 @@ def family_of(activation, given) -> Family:
     return family
 
 
-_BOUNDS = {"weight_var": (0.0, np.inf), "bias_var": (0.0, np.inf), "anticorrelation": (-np.inf, 1.0)}
-
-
 def _checked_axes(family: Family, given) -> dict[str, np.ndarray]:
-    if family.activation is not None and "weight_var" not in given:
-        raise TypeError("weight_var is missing: give an array of values, or a number")
-    axes = {}
-    for name in family.names:
-        low, high = _BOUNDS.get(name, (-np.inf, np.inf))
-        checked = np.asarray(validation.real(name, given.get(name, 0.0), low=low, high=high), np.float64)
-        if checked.ndim > 1:
-            raise ValueError(f"{name} must be a number or a 1-d array, got shape {checked.shape}")
-        axes[name] = checked
+    if family.activation is not None:
+        check_weight_var(given)
+    axes = {name: number_or_axis(name, given.get(name, 0.0)) for name in family.names}
     varying = [name for name, value in axes.items() if value.ndim == 1]
     if len(varying) != 2:
         raise ValueError(

@@ -124,7 +124,7 @@ class Layer(ABC):
 
         As much as possible of what no parameter enters, which is then shared by the priors of a diagram.
         """
-        growth = lambda log_q: self.variance_map(jnp.exp(log_q)) / jnp.exp(log_q) - 1  # noqa: E731
+        growth = lambda log_q: self.variance_map(jnp.exp(log_q)) / jnp.exp(log_q) - 1
         return jax.vmap(lambda x: jax.jvp(growth, (x,), (jnp.ones_like(x),)))(jnp.log(q))
 
     def growth_from(self, row) -> tuple[Scalar, Scalar]:

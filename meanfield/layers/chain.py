@@ -129,7 +129,7 @@ class Chain(Layer):
         layers, known, smooth = zip(*ends, strict=True)
         # Behind a layer that bounds its signals none is unbounded.
         bounded = [layer.is_negligible() for layer in layers]
-        every = lambda flags: functools.reduce(  # noqa: E731
+        every = lambda flags: functools.reduce(
             lambda rest, here: here[0] & (here[1] | rest),
             reversed(list(zip(flags, bounded, strict=True))),
             True,
@@ -140,7 +140,7 @@ class Chain(Layer):
 
     def growth_rows(self, q):
         *others, last = self.layers
-        before = lambda x: jnp.log(functools.reduce(lambda x, f: f.variance_map(x), others, jnp.exp(x)))  # noqa: E731
+        before = lambda x: jnp.log(functools.reduce(lambda x, f: f.variance_map(x), others, jnp.exp(x)))
         log_q = jnp.log(q)
         inner, rate = jax.vmap(lambda x: jax.jvp(before, (x,), (jnp.ones_like(x),)))(log_q)
         return last.growth_rows(jnp.exp(inner)), jnp.exp(inner - log_q), rate

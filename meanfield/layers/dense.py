@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from meanfield.activations.activation import Activation
 from meanfield.activations.asymptotes import asymptote_at_infinity, asymptote_at_zero
 from meanfield.activations.names import as_activation
-from meanfield.dual import Dual, LinearPieces, dual_of
+from meanfield.dual import Dual, Homogeneous1, dual_of
 from meanfield.layers.base import Layer
 from meanfield.layers.dense_limits import dense_limit
 from meanfield.numerics.pytrees import register_dataclass, replaced
@@ -36,7 +36,7 @@ class Dense(Layer):
 
     def __init__(self, activation, prior, dual=None, between=()):
         activation = as_activation(activation)
-        set_field = lambda name, value: object.__setattr__(self, name, value)  # noqa: E731
+        set_field = lambda name, value: object.__setattr__(self, name, value)
         set_field("prior", gaussian_prior(prior))
         set_field("dual", (activation.dual or dual_of(activation)) if dual is None else dual)
         set_field("activation", activation.plain)
@@ -149,7 +149,7 @@ class Dense(Layer):
         bounded = ends.left**2 + ends.right**2 == 0
         stand_in = jnp.where(known, jnp.sqrt(jnp.finfo(self.dtype()).tiny), 1.0)
         usable = known & ~bounded
-        pieces = LinearPieces(*(jnp.where(usable, x, stand_in) for x in (ends.left, ends.right)))
+        pieces = Homogeneous1(*(jnp.where(usable, x, stand_in) for x in (ends.left, ends.right)))
         between = tuple(part.asymptote(at_zero)[0] for part in self.between)
         layer = replaced(self, prior=self.prior.without_bias(), dual=pieces, between=between)
         return layer, known, known & ends.smooth
@@ -211,7 +211,7 @@ class Dense(Layer):
         return self.prior.is_valid() & jnp.all(jnp.array([True, *finite, *parts]))
 
     def guarded(self, valid):
-        prior = jax.tree.map(lambda x, safe: jnp.where(valid, x, safe), self.prior, self.prior.harmless())
+        prior = self.prior.guarded(valid)
         activation, dual = self.activation, self.dual
         if activation.params:
             activation, dual = jax.tree.map(_finite, (activation, dual))

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from meanfield.activations.asymptotes import Asymptote
-from meanfield.dual import LinearPieces, QuadraticPieces
+from meanfield.dual import Homogeneous1, Homogeneous2
 from meanfield.layers.limits import LimitMap
 from meanfield.numerics.angles import solve_angle
 
@@ -16,14 +16,14 @@ def dense_limit(prior, ends: Asymptote, may_be_quadratic) -> LimitMap:
     # Solving for an angle costs more than all the rest, and few activations need it.
     quadratic = jax.lax.cond(may_be_quadratic, lambda: _quadratic_limit(prior, ends), lambda: linear)
     cubic = _cubic_limit(ends)
-    pick = lambda a, b, c: jnp.select([ends.degree == 2, ends.degree == 3], [b, c], a)  # noqa: E731
+    pick = lambda a, b, c: jnp.select([ends.degree == 2, ends.degree == 3], [b, c], a)
     return jax.tree.map(pick, linear, quadratic, cubic)
 
 
 def _linear_limit(prior, ends):
     usable = (ends.degree == 1) & (ends.left**2 + ends.right**2 > 0)
     bent = usable & (ends.left != ends.right)
-    safe = LinearPieces(jnp.where(bent, ends.left, 0.0), jnp.where(bent, ends.right, 1.0))
+    safe = Homogeneous1(jnp.where(bent, ends.left, 0.0), jnp.where(bent, ends.right, 1.0))
     one = jnp.ones_like(ends.left)
     kappa, weight_var = prior.anticorrelation, prior.weight_var
     per_weight = jnp.where(bent, safe.variance(one) + (1 - kappa) * safe.mean(one) ** 2, ends.right**2)
@@ -33,7 +33,7 @@ def _linear_limit(prior, ends):
     chi_c = safe.slope_covariance(one, theta) / per_weight
     ratio = slope / jnp.where(per_weight == 0, 1, per_weight)
     smooth = usable & ends.smooth
-    blank = lambda x: jnp.where(smooth, x, jnp.nan)  # noqa: E731
+    blank = lambda x: jnp.where(smooth, x, jnp.nan)
     return LimitMap(
         growth=jnp.where(usable, weight_var * per_weight, jnp.nan),
         chi_perp=blank(weight_var * slope),
@@ -47,7 +47,7 @@ def _linear_limit(prior, ends):
 
 def _quadratic_limit(prior, ends):
     usable = (ends.degree == 2) & (ends.left**2 + ends.right**2 > 0)
-    safe = QuadraticPieces(jnp.where(usable, ends.left, 0.0), jnp.where(usable, ends.right, 1.0))
+    safe = Homogeneous2(jnp.where(usable, ends.left, 0.0), jnp.where(usable, ends.right, 1.0))
     one = jnp.ones_like(ends.left)
     per_weight = safe.variance(one) + (1 - prior.anticorrelation) * safe.mean(one) ** 2
     slope = safe.slope_moment(one)

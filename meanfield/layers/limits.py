@@ -52,7 +52,7 @@ class LimitMap:
             jnp.where(searched, chi_1, 0.0),
         )
         slope = layer.slope(one, jnp.where(theta > 0, theta, 1.0)) * per_growth
-        blank = lambda where, x: jnp.where(where, x, jnp.nan)  # noqa: E731
+        blank = lambda where, x: jnp.where(where, x, jnp.nan)
         return cls(
             growth=blank(known, growth),
             chi_perp=blank(known & smooth, tangent),

@@ -41,7 +41,7 @@ class Residual(Layer):
                 "branch must end in weights, so that what it adds is independent of the signal: "
                 "put a prior at its end, as in Chain(RMSNorm(), 'relu', prior)"
             )
-        set_field = lambda name, value: object.__setattr__(self, name, value)  # noqa: E731
+        set_field = lambda name, value: object.__setattr__(self, name, value)
         set_field("branch", branch)
         set_field("skip", validation.real("skip", skip))
         set_field("scale", validation.real("scale", scale))

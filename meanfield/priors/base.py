@@ -40,22 +40,27 @@ class Prior:
         finite = jnp.isfinite(w) & jnp.isfinite(b) & jnp.isfinite(k)
         return finite & (w >= 0) & (b >= 0) & (k <= 1)
 
-    def harmless(self):
-        """Parameters at which every solver converges, to stand in for invalid ones."""
+    def guarded(self, valid):
+        """This prior where ``valid``, and elsewhere one under which every solver is safe."""
         safe = {"weight_var": 0.5, "bias_var": 0.5, "anticorrelation": 0.0}
-        return jax.tree.unflatten(jax.tree.structure(self), [safe[name] for name in self.parameters])
+        guarded = {name: jnp.where(valid, getattr(self, name), safe[name]) for name in self.parameters}
+        return replaced(self, **guarded)
 
     def without_bias(self):
         """The same weights without bias."""
         return replaced(self, bias_var=jnp.zeros_like(jnp.asarray(self.bias_var)))
 
-    def propagate_moments(self, variance, mean_product):
+    def per_weight(self, covariance, mean_product):
+        """cov + (1 - kappa) m m': what weights of variance 1 make of activations, without bias."""
+        return covariance + (1 - self.anticorrelation) * mean_product
+
+    def propagate_moments(self, covariance, mean_product):
         """Covariance of the Gaussian part of the next layer's pre-activations.
 
         sigma_w^2 [cov + (1 - kappa) m m'] + sigma_b^2, from the activations' covariance
         and the product of their means.
         """
-        return self.weight_var * (variance + (1 - self.anticorrelation) * mean_product) + self.bias_var
+        return self.weight_var * self.per_weight(covariance, mean_product) + self.bias_var
 
     def bias_init(self):
         """An initializer ``(key, shape, dtype) -> bias`` as in ``jax.nn.initializers``."""

@@ -25,7 +25,9 @@ from jaxtyping import Array, Complex
 from numpy.polynomial import legendre
 
 from meanfield.dual.quadrature import _tail
+from meanfield.numerics.legendre import gauss_legendre, polynomials, to_coefficients
 from meanfield.numerics.pytrees import register_dataclass
+from meanfield.numerics.roots import nonzero
 from meanfield.spectra.slopes import SlopeLaw, silent_points, slope
 
 _ORDER = 16
@@ -129,10 +131,10 @@ def _bends(d, width, divisor, fixed):
     # l' and l'' of l = log d^2 at the ends of panels, times d^2/2, from both sides of each.
     ends = jnp.asarray(_rule().ends, d.dtype)
     size = jnp.max(jnp.abs(d), axis=1, keepdims=True)
-    scaled = d / jnp.where(size > 0, size, 1.0)
+    scaled = d / nonzero(size)
     value, first, second = (scaled @ ends[n].T * (2 / divisor) ** n for n in range(3))
-    above = lambda x: jnp.append(x[:, 0], x[-1, 1])  # noqa: E731
-    below = lambda x: jnp.append(x[:1, 0], x[:, 1])  # noqa: E731
+    above = lambda x: jnp.append(x[:, 0], x[-1, 1])
+    below = lambda x: jnp.append(x[:1, 0], x[:, 1])
     both = [_bend(side(value), side(first), side(second), h) for side in (above, below)]
     return jax.lax.stop_gradient((both[0] + both[1]) / 2)
 
@@ -144,7 +146,7 @@ def _bend(d, first, second, h):
     """
     rise, turn = d * first, 2 * h * (d * second - first**2)
     size = jnp.sqrt(rise**2 + turn**2)
-    bend = _BEND * h * rise / jnp.where(size > 0, size, 1.0)
+    bend = _BEND * h * rise / nonzero(size)
     most = _TURN * d**2 / jnp.where(rise == 0, 1.0, 2 * jnp.abs(rise))
     return jnp.where(rise == 0, 0.0, jnp.clip(bend, -most, most))
 
@@ -155,9 +157,9 @@ def _series(d):
     size = jnp.abs(d)
     some = jnp.all(size > 0, axis=1, keepdims=True)
     plain, logs = d @ transform, jnp.log(jnp.where(some, size, 1.0)) @ transform
-    unsettled = lambda c: jnp.max(jnp.abs(c[:, -3:]), axis=1, keepdims=True)  # noqa: E731
+    unsettled = lambda c: jnp.max(jnp.abs(c[:, -3:]), axis=1, keepdims=True)
     least, most = jnp.min(size, axis=1, keepdims=True), jnp.max(size, axis=1, keepdims=True)
-    of_logs, of_plain = unsettled(logs), unsettled(plain) / jnp.where(most > 0, most, 1.0)
+    of_logs, of_plain = unsettled(logs), unsettled(plain) / nonzero(most)
     use_logs = some & (of_logs * least <= of_plain * most)
     return jnp.where(use_logs, logs, plain), use_logs, jnp.where(use_logs, of_logs, of_plain)
 
@@ -165,18 +167,8 @@ def _series(d):
 def _continued(d, place):
     """d^2 at complex places of the panels (-1 to 1 is the panel), from d at its nodes."""
     coefficients, use_logs, _ = _series(d)
-    sums = _legendre_sum(coefficients, place)
+    sums = sum(coefficients[:, n, None] * p for n, p in enumerate(polynomials(place, _ORDER)))
     return jnp.where(use_logs, jnp.exp(2 * jnp.where(use_logs, sums, 0.0)), sums**2)
-
-
-def _legendre_sum(coefficients, x):
-    """Sum of coefficients (panels, order) times Legendre polynomials at x (panels, nodes), by recurrence."""
-    before, now = jnp.ones_like(x), x
-    total = coefficients[:, :1] * before + coefficients[:, 1:2] * now
-    for n in range(1, _ORDER - 1):
-        before, now = now, ((2 * n + 1) * x * now - n * before) / (n + 1)
-        total = total + coefficients[:, n + 1 : n + 2] * now
-    return total
 
 
 def _fractions(activation, root, scale, start, sign, length, kinked, panels, least):
@@ -193,7 +185,7 @@ def _fractions(activation, root, scale, start, sign, length, kinked, panels, lea
     cost = (jnp.minimum(fall, _STEEPEST) / _FALL + jnp.diff(r)) / far + jnp.diff(grid) * grade / _GRADED
     position = jnp.concatenate([jnp.zeros(1, cost.dtype), jnp.cumsum(cost)])
     even = jnp.linspace(0.0, 1.0, panels + 1, dtype=cost.dtype)
-    fraction = jnp.interp(even * position[-1], position, r / jnp.where(r[-1] > 0, r[-1], 1.0))
+    fraction = jnp.interp(even * position[-1], position, r / nonzero(r[-1]))
     return jax.lax.stop_gradient(fraction.at[0].set(0.0).at[-1].set(1.0))
 
 
@@ -207,8 +199,6 @@ class _Rule:
 
 @functools.cache
 def _rule() -> _Rule:
-    node, weight = legendre.leggauss(_ORDER)
-    transform = (np.arange(_ORDER) + 0.5)[:, None] * legendre.legvander(node, _ORDER - 1).T * weight
-    each = np.eye(_ORDER)
+    transform, each = to_coefficients(_ORDER), np.eye(_ORDER)
     ends = [legendre.legval([-1, 1], legendre.legder(each, n)) for n in range(3)]
-    return _Rule(node, weight, transform, np.stack([e.T @ transform for e in ends]))
+    return _Rule(*gauss_legendre(_ORDER), transform, np.stack([e.T @ transform for e in ends]))

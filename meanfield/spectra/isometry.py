@@ -16,12 +16,14 @@ from jaxtyping import Array, Float, Int
 
 from meanfield.dual import tables_of
 from meanfield.fixed_points.criticality import critical_line
+from meanfield.fixed_points.result import masked
 from meanfield.fixed_points.variance import variance_fixed_point
 from meanfield.layers import as_dense
 from meanfield.numerics.broadcasting import pointwise
 from meanfield.numerics.memo import Memo
+from meanfield.numerics.polynomials import cubic, horner
 from meanfield.numerics.pytrees import register_dataclass, replaced
-from meanfield.numerics.roots import implicit_root
+from meanfield.numerics.roots import root_between
 from meanfield.priors import NormalPrior, OrthogonalPrior
 from meanfield.spectra.slopes import SlopeLaw, like_gaussian, slopes_at, stationary_points
 from meanfield.status import Status
@@ -76,7 +78,7 @@ def isometry(activation, prior=None, depth=1, *, q0=1.0) -> Isometry:
     activation, prior: as for ``jacobian_spectrum``; leaves broadcast with q0 >= 0 and depth > 0, a
     number or an array. Works under jit, vmap and grad; outside of them large grids of an
     activation without closed form are interpolated in log q, to 1e-9 or better.
-    Raises TypeError or ValueError.
+    Raises TypeError or ValueError. Source: THEORY section 11.
     """
     layer = as_dense(activation, prior)
     depth = validation.real("depth", depth, low=0.0, low_open=True)
@@ -115,9 +117,7 @@ def _from_moments(prior, depth, moments, q, status, valid, spectral_exponent) ->
         q=q,
         status=status,
     )
-    result = jax.tree.map(lambda x: jnp.where(valid, x, jnp.nan), result)
-    status = jnp.where(valid, status, Status.INVALID).astype(jnp.int32)
-    return Isometry(**{**vars(result), "status": status})
+    return masked(result, valid)
 
 
 def _root(x):
@@ -168,13 +168,11 @@ def _interpolated(layer, depth, q0, spectral_exponent, table) -> Isometry:
     q, status = variance_fixed_point(layer, jnp.where(valid, q0, 1.0))
     value = jnp.where(status == Status.UNBOUNDED, jnp.inf, jnp.where(status == Status.VANISHING, 0.0, q))
     x, values, slopes = table
-    place = (jnp.log(jnp.clip(value, 1e-20, 1e20)) - x[0]) / (x[1] - x[0])
+    width = x[1] - x[0]
+    place = (jnp.log(jnp.clip(value, 1e-20, 1e20)) - x[0]) / width
     cell = jnp.clip(place.astype(int), 0, x.size - 2)
-    f, d = place - cell, (x[1] - x[0])
-    below, above = values[cell], values[cell + 1]
-    start, end = slopes[cell] * d, slopes[cell + 1] * d
-    rest = above - below
-    moments = below + f * (start + f * (3 * rest - 2 * start - end + f * (start + end - 2 * rest)))
+    nodes = values[cell], values[cell + 1], width * slopes[cell], width * slopes[cell + 1]
+    moments = horner(cubic(*nodes), place - cell)
     return _from_moments(layer.prior, depth, moments, value, status, valid, spectral_exponent)
 
 
@@ -182,7 +180,7 @@ def _interpolated(layer, depth, q0, spectral_exponent, table) -> Isometry:
 
 
 def dynamical_isometry(activation, depth, bound=1.0, *, law=OrthogonalPrior, points=50) -> IsometricLine:
-    """Which critical (weight_var, bias_var) keep the spread of s^2 over ``depth`` layers within ``bound``.
+    """The critical (weight_var, bias_var) that keep the spread of s^2 over ``depth`` layers within ``bound``.
 
     On the critical line E s^2 = 1 at any depth, and its points are explicit in q. As q grows
     slopes spread: the line is followed from q = 0 to the first q at which the spread,
@@ -192,16 +190,13 @@ def dynamical_isometry(activation, depth, bound=1.0, *, law=OrthogonalPrior, poi
     activation: as for ``fixed_point``. depth: L. bound: of the standard deviation of s^2 over its mean.
     law: ``OrthogonalPrior`` or ``NormalPrior``, whose spread is at least sqrt(L) at every q.
 
-    Raises TypeError or ValueError. Source: Pennington et al., arXiv:1711.04735.
+    Raises TypeError or ValueError. Source: Pennington et al., arXiv:1711.04735; THEORY section 11.
     """
     if law not in (OrthogonalPrior, NormalPrior):
         raise TypeError(f"law must be meanfield.OrthogonalPrior or NormalPrior, got {law!r}")
-    depth = validation.real("depth", depth, low=0.0, low_open=True)
-    bound = validation.real("bound", bound, low=0.0, low_open=True)
+    depth = validation.number("depth", depth, low=0.0, low_open=True)
+    bound = validation.number("bound", bound, low=0.0, low_open=True)
     points = validation.count("points", points)
-    for name, value in dict(depth=depth, bound=bound).items():
-        if jnp.ndim(value) != 0:
-            raise ValueError(f"{name} must be a number, got shape {jnp.shape(value)}")
     layer = as_dense(activation, NormalPrior(1.0))
     largest = pointwise(_largest_q, layer, depth, bound, law.spectral_exponent, optimization=2)
     end = jnp.where(largest == 0, 1.0, jnp.minimum(largest, _SEARCHED[1]))
@@ -209,7 +204,7 @@ def dynamical_isometry(activation, depth, bound=1.0, *, law=OrthogonalPrior, poi
     line = critical_line(activation, q)
     spread = isometry_spread(layer, q, depth, law.spectral_exponent)
     status = jnp.where(largest == 0, Status.INVALID, line.status)
-    blank = lambda x: jnp.where(largest == 0, jnp.nan, x)  # noqa: E731
+    blank = lambda x: jnp.where(largest == 0, jnp.nan, x)
     return IsometricLine(
         weight_var=blank(line.weight_var),
         bias_var=blank(line.bias_var),
@@ -235,24 +230,12 @@ def _largest_q(layer, depth, bound, spectral_exponent):
     x = jnp.linspace(jnp.log(low), jnp.log(high), count, dtype=depth.dtype)
 
     def excess(x):
-        return jnp.log(
-            depth * (SlopeLaw.of(layer, jnp.exp(x)).relative_variance - spectral_exponent)
-            + jnp.finfo(x.dtype).tiny ** 0.5
-        ) - 2 * (jnp.log(bound))
+        square = depth * (SlopeLaw.of(layer, jnp.exp(x)).relative_variance - spectral_exponent)
+        return jnp.log(square + jnp.finfo(x.dtype).tiny ** 0.5) - 2 * jnp.log(bound)
 
     over = jax.lax.stop_gradient(jax.vmap(excess)(x)) > 0
     first = jnp.argmax(over)
     inside = jnp.any(over) & (first > 0)
     ends = x[jnp.maximum(first - 1, 0)], x[first]
-
-    def solve(f, start):
-        def step(_, ends):
-            middle = (ends[0] + ends[1]) / 2
-            above = f(middle) > 0
-            return jnp.where(above, ends[0], middle), jnp.where(above, middle, ends[1])
-
-        return jax.lax.fori_loop(0, 50, step, ends)[0]
-
-    guarded = lambda x: jnp.where(inside, excess(x), x)  # noqa: E731
-    root = implicit_root(guarded, ends[0], solve)
+    root = root_between(lambda x: jnp.where(inside, excess(x), x), *ends)
     return jnp.where(inside, jnp.exp(root), jnp.where(over[0], 0.0, jnp.inf))

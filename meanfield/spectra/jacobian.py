@@ -11,28 +11,23 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from meanfield.fixed_points.result import masked
 from meanfield.layers import as_dense
 from meanfield.numerics.broadcasting import pointwise
-from meanfield.numerics.pytrees import register_dataclass
-from meanfield.numerics.roots import implicit_root
+from meanfield.numerics.legendre import panel_rule
+from meanfield.numerics.pytrees import register_dataclass, replaced
+from meanfield.numerics.roots import nonzero, root_between
 from meanfield.spectra.contour import BentLaw
 from meanfield.spectra.marks import marks
 from meanfield.spectra.one_layer import one_orthogonal_layer
-from meanfield.spectra.panels import panel_rule
+from meanfield.spectra.panels import on_axis, panels_along
 from meanfield.spectra.resolvent import Product
 from meanfield.spectra.slopes import like_gaussian, slopes_at, stationary_points
 from meanfield.status import Status
 from meanfield.support import validation
 
-_COARSE = 256
-_REFINEMENTS = 2
 _PANELS, _MORE, _MANY = 40, 2, 1000  # of the law, on each side of a kink
-_LOWEST = 1e-6  # phase, over pi, to which panels narrow towards a corner
-_FEWEST = 4  # panels between two marks
-_ON_AXIS = -25.0  # log tan(theta/2) of what lies outside the spectrum
-_LITTLE, _IMPORTANCE = 3e-4, 0.25  # nodes thin out as this power of what is left, or tails take them all
 _LEFT = 1e-6  # probability, at most, of what lies beyond an edge
-_EVENLY = 0.3  # share of nodes that are spread evenly
 
 
 @register_dataclass
@@ -106,7 +101,7 @@ class JacobianSpectrum:
 
     def relative_moment(self, order: int) -> Float[Array, "..."]:
         """E s^(2 order)/(E s^2)^order, from the nodes."""
-        power = lambda log_s: jnp.exp(order * (2 * log_s - self.log_mean[..., None]))  # noqa: E731
+        power = lambda log_s: jnp.exp(order * (2 * log_s - self.log_mean[..., None]))
         moment = jnp.sum(self.mass * power(self.log_singular_value), axis=-1)
         some = self.atom > 0
         at_atom = power(jnp.where(some, self.log_atom, 0.0)[..., None])[..., 0]
@@ -129,7 +124,7 @@ def jacobian_spectrum(activation, prior=None, depth=1, *, points=1000, q0=1.0) -
     No step size, no starting guess and no branch is chosen anywhere (see
     ``spectra.resolvent``), so that no depth is special. Works under jit, vmap and
     grad, in float32 and float64; derivatives at a node take its parameter on the
-    curve as given. Raises TypeError or ValueError.
+    curve as given. Raises TypeError or ValueError. Source: THEORY section 11.
     """
     layer = as_dense(activation, prior)
     depth = validation.count("depth", depth)
@@ -161,36 +156,42 @@ def _spectrum(
     layer = layer.guarded(valid)
     law, status = slopes_at(layer, at, status)
     law = law.above_least()
-    log_scale = jnp.log(layer.prior.weight_var) + law.log_scale
     if single:
         fields = one_orthogonal_layer(layer, law, at, points)
     else:
         bent = BentLaw.of(layer, law, at, panels) if panels else None
         fields = _many_layers(Product(law, bent, depth, -spectral_exponent), points, _kinks_of(layer), corner)
-    fields["zero"] = jnp.where(jnp.isneginf(log_scale), 1.0, fields["zero"])
-    top = depth * log_scale / 2
-    for name in ("log_singular_value", "log_largest", "log_atom"):
-        fields[name] = fields[name] + top
-    fields["mass"] = jnp.where(jnp.isneginf(log_scale), 0.0, fields["mass"])
-    spread = law.relative_variance - spectral_exponent
+    log_weight_var = jnp.log(layer.prior.weight_var)
     result = JacobianSpectrum(
-        **fields,
-        log_mean=depth * (jnp.log(layer.prior.weight_var) + law.log_mean),
-        relative_variance=depth * spread,
+        **_scaled(fields, log_weight_var + law.log_scale, depth),
+        log_mean=depth * (log_weight_var + law.log_mean),
+        relative_variance=depth * (law.relative_variance - spectral_exponent),
         q=q,
         status=status,
     )
-    if jnp.finfo(q.dtype).bits >= 64:
-        second = result.relative_moment(2) / (1 + result.relative_variance)
-        misses = jnp.stack([result.total, result.relative_moment(1), second]) - 1
-        accurate = jnp.all(jnp.abs(misses) <= 1e-6)
-    else:
-        accurate = jnp.abs(result.total - 1) <= 1e-3
     usable = (status == Status.CONVERGED) | (status == Status.UNSTABLE) | (status == Status.MARGINAL)
-    status = jnp.where(usable & ~accurate, Status.INACCURATE, status)
-    result = jax.tree.map(lambda x: jnp.where(valid, x, jnp.nan), result)
-    status = jnp.where(valid, status, Status.INVALID).astype(jnp.int32)
-    return JacobianSpectrum(**{**vars(result), "status": status})
+    status = jnp.where(usable & ~_is_accurate(result), Status.INACCURATE, status)
+    return masked(replaced(result, status=status), valid)
+
+
+def _scaled(fields: dict, log_scale, depth) -> dict:
+    """The spectrum of slopes of size exp(log_scale / 2) from that of slopes up to 1; all at 0 if they are."""
+    scaled = {name: fields[name] + depth * log_scale / 2 for name in _LOGARITHMS}
+    silent = jnp.isneginf(log_scale)
+    zero, mass = jnp.where(silent, 1.0, fields["zero"]), jnp.where(silent, 0.0, fields["mass"])
+    return fields | scaled | {"zero": zero, "mass": mass}
+
+
+_LOGARITHMS = ("log_singular_value", "log_largest", "log_atom")
+
+
+def _is_accurate(spectrum: JacobianSpectrum):
+    """Whether the masses add up to 1, and in double precision give both moments that are known."""
+    if jnp.finfo(spectrum.q.dtype).bits < 64:
+        return jnp.abs(spectrum.total - 1) <= 1e-3
+    second = spectrum.relative_moment(2) / (1 + spectrum.relative_variance)
+    misses = jnp.stack([spectrum.total, spectrum.relative_moment(1), second]) - 1
+    return jnp.all(jnp.abs(misses) <= 1e-6)
 
 
 def _many_layers(product: Product, points, kinks, corner) -> dict:
@@ -205,7 +206,7 @@ def _many_layers(product: Product, points, kinks, corner) -> dict:
     panel, *rule = panel_rule(points)
     within, weight = (jnp.asarray(x, first.dtype) for x in rule)
     ends = marks(frozen, first, _end(frozen, first, zero), kinks)
-    segment, breaks, guess = _panels(frozen, ends, int(panel[-1]) + 1, corner, zero)
+    segment, breaks, guess = panels_along(frozen, ends, int(panel[-1]) + 1, corner, zero)
     low, high = ends[segment][panel], ends[segment + 1][panel]
     width = (breaks[1] - breaks[0])[panel]
     phase = breaks[0][panel] + width * within
@@ -225,75 +226,6 @@ def _many_layers(product: Product, points, kinks, corner) -> dict:
         log_atom=log_atom,
         log_largest=jnp.where(product.slopes.unbounded, jnp.inf, largest / 2),
     )
-
-
-def _panels(product: Product, ends, panels: int, corner: bool, zero):
-    """(segment of each panel, its first and last phase, a guess of log tan(theta/2) at any s).
-
-    Each panel holds as much as any other of the length of the curve of (s, theta, log density), and more
-    where little probability is left; no panel lies in a gap of the spectrum.
-
-    corner: whether to narrow panels towards marks by decades. Two orthogonal layers of a phi that is straight
-        on half the line run into the pole there as the square root of the distance, until
-        the few other slopes that equal that one round the corner off.
-    """
-    segments = ends.size - 1
-    low, high = ends[:-1, None], ends[1:, None]
-    coarse = _COARSE if segments == 1 else max(_COARSE // 4, 3 * _COARSE // 2 // segments)
-    even = jnp.linspace(0.0, 1.0, coarse + 2, dtype=ends.dtype)
-    tiny = jnp.finfo(ends.dtype).tiny
-
-    def refined(phase, guess):
-        """Phases at equal lengths of the curve, from its points at others; those lengths; its s and w."""
-        s = low + (high - low) * jnp.sin(phase[:, 1:-1] / 2) ** 2
-        w = product.half_angle(s.ravel(), jnp.interp(s.ravel(), *guess))
-        curve = product.at(s.ravel(), w)
-        coordinates = (s.ravel(), curve.theta, jnp.log(jnp.maximum(curve.density, tiny)) / 2)
-        length = sum(jnp.diff(c.reshape(s.shape)) ** 2 for c in coordinates) ** 0.5
-        length = jnp.minimum(length, 2.0)  # what lies outside the spectrum needs no nodes
-        left = jnp.clip(1 - zero - curve.survival.reshape(s.shape)[:, :-1], _LITTLE, 1.0)
-        length = length * left**_IMPORTANCE
-        within_gap = w.reshape(s.shape)[:, coarse // 2] < _ON_AXIS
-        total = jnp.where(within_gap | (high - low <= tiny)[:, 0], 0.0, jnp.sum(length, axis=1))
-        length = length / jnp.where(total > 0, total, 1.0)[:, None]
-        length = length + _EVENLY * jnp.diff(_rung(phase[:, 1:-1]) if corner else phase[:, 1:-1] / jnp.pi)
-        position = jnp.cumsum(jnp.pad(length, ((0, 0), (1, 0))), axis=1)
-        phases = phase[:, 1:-1].at[:, 0].set(0.0).at[:, -1].set(jnp.pi)
-        moved = jax.vmap(lambda x, at: jnp.interp(even * x[-1], x, at))(position, phases)
-        return moved, total, (s.ravel(), w)
-
-    start = jnp.broadcast_to(_at_rung(even) if corner else jnp.pi * even, (segments, even.size))
-    nowhere = jnp.linspace(ends[0], ends[-1], segments * coarse)
-    phase, length, guess = jax.lax.fori_loop(
-        0,
-        _REFINEMENTS if segments == 1 else 2 * _REFINEMENTS,
-        lambda _, state: refined(state[0], state[2]),
-        (start, jnp.zeros(segments, ends.dtype), (nowhere, 0 * nowhere)),
-    )
-
-    some = length > 0
-    least = min(_FEWEST, max(1, panels // (2 * segments)))
-    share = length / jnp.sum(length) * (panels - least * jnp.sum(some)) + jnp.where(some, least, 0)
-    last = jnp.round(jnp.cumsum(share)).astype(int).at[-1].set(panels)
-    number = jnp.arange(panels)
-    segment = jnp.minimum(jnp.searchsorted(last, number, side="right"), segments - 1)
-    before = jnp.concatenate([jnp.zeros(1, last.dtype), last])[segment]
-    count = jnp.maximum(last[segment] - before, 1)
-    place = lambda n: jax.vmap(lambda x, i: jnp.interp(x, even, phase[i]))((n - before) / count, segment)  # noqa: E731
-    return segment, (place(number), place(number + 1)), lambda s: jnp.interp(s, *guess)
-
-
-def _rung(phase):
-    """From 0 to 1 as the phase goes from 0 to pi, evenly in its logarithm near both ends."""
-    near = jnp.minimum(phase, jnp.pi - phase) / jnp.pi
-    rung = jnp.log1p(2 * near / _LOWEST) / jnp.log1p(1 / _LOWEST) / 2
-    return jnp.where(2 * phase < jnp.pi, rung, 1 - rung)
-
-
-def _at_rung(rung):
-    """The phase at which ``_rung`` is that."""
-    near = _LOWEST / 2 * jnp.expm1(2 * jnp.minimum(rung, 1 - rung) * jnp.log1p(1 / _LOWEST))
-    return jnp.pi * jnp.where(rung < 0.5, near, 1 - near)
 
 
 def _kinks_of(layer) -> int:
@@ -319,10 +251,9 @@ def top_edge(product: Product):
     law = product.slopes
     some = top_atom(product)[0] > 0
     second = jnp.max(jnp.where((law.square < 1) & (law.square > 0), law.square, 0.0))
-    ceiling = jnp.where(second > 0, -jnp.log(jnp.where(second > 0, second, 1.0)), product.longest)
+    ceiling = jnp.where(second > 0, -jnp.log(nonzero(second)), product.longest)
     floor = jnp.where(some, 0.0, -jnp.log(2 * product.depth + 1))
-    slope = lambda s: product.real_slope(s, some)  # noqa: E731
-    return _crossing(slope, floor, jnp.where(some, ceiling, 0.0), rising=True)
+    return root_between(lambda s: product.real_slope(s, some), floor, jnp.where(some, ceiling, 0.0))
 
 
 def _end(product: Product, begin, zero):
@@ -334,12 +265,12 @@ def _end(product: Product, begin, zero):
     least = jnp.min(jnp.where(law.square > 0, law.square, jnp.inf))
     floor = -jnp.log(least)
     floor = jnp.where((zero == 0) & (floor < product.longest / 2), floor, product.longest / 2)
-    edge = _crossing(product.real_slope, floor, floor + jnp.log(2 * product.depth + 1), rising=False)
+    edge = root_between(product.real_slope, floor + jnp.log(2 * product.depth + 1), floor)
 
     def left(s):
         """Probability of smaller values other than 0; 0 where the curve never leaves the axis again."""
         w = product.half_angle(s)
-        within = jnp.cumsum((w > _ON_AXIS)[::-1])[::-1] > 0
+        within = jnp.cumsum(~on_axis(w)[::-1])[::-1] > 0
         return jnp.where(within, 1 - zero - product.at(s, w).survival, 0.0)
 
     def narrowed(steps):
@@ -360,22 +291,3 @@ def _end(product: Product, begin, zero):
     end = begin + far
     bounded = (product.exponent == 0) & (zero == 0) & (edge > begin) & (at_edge < _LEFT)
     return jnp.where(bounded, jnp.minimum(end, edge), end)
-
-
-def _crossing(fn, low, high, *, rising):
-    """Where fn passes 0 between low and high, by bisection; differentiable."""
-
-    def solve(f, start):
-        def step(_, ends):
-            low, high = ends
-            middle = (low + high) / 2
-            beyond = (f(middle) > 0) == rising
-            return jnp.where(beyond, low, middle), jnp.where(beyond, middle, high)
-
-        low_, high_ = jax.lax.fori_loop(
-            0, 64, step, (jax.lax.stop_gradient(low), jax.lax.stop_gradient(high))
-        )
-        # The side outside the spectrum, where fn is a number.
-        return low_ if rising else high_
-
-    return implicit_root(fn, low, solve)

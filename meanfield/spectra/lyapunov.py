@@ -14,15 +14,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from meanfield.fixed_points.result import masked
 from meanfield.layers import as_dense
 from meanfield.numerics.broadcasting import pointwise
 from meanfield.numerics.pytrees import register_dataclass
-from meanfield.numerics.roots import implicit_root
+from meanfield.numerics.roots import falling_root, nonzero
 from meanfield.spectra.slopes import like_gaussian, slopes_at, stationary_points
 from meanfield.status import Status
 from meanfield.support import validation
-
-_STEPS = 60
 
 
 @register_dataclass
@@ -87,8 +86,8 @@ def _spectrum(layer, q, at, status, t, spectral_exponent) -> LyapunovSpectrum:
     slope = jnp.where(orthogonal, total * deviation / v, second) / (u * first) / 2
     ratio = u / jnp.where(orthogonal, v, 1.0)
     exponent = (log_scale + jnp.log(ratio)) / 2
-    density = jnp.where(slope > 0, 1 / jnp.where(slope > 0, slope, 1.0), jnp.inf)
-    result = LyapunovSpectrum(
+    density = jnp.where(slope > 0, 1 / nonzero(slope), jnp.inf)
+    spectrum = LyapunovSpectrum(
         exponent=jnp.where(loud, exponent, -jnp.inf),
         density=jnp.where(loud, density, 0.0),
         silent=silent,
@@ -97,9 +96,7 @@ def _spectrum(layer, q, at, status, t, spectral_exponent) -> LyapunovSpectrum:
         q=q,
         status=status,
     )
-    result = jax.tree.map(lambda x: jnp.where(valid, x, jnp.nan), result)
-    status = jnp.where(valid, status, Status.INVALID).astype(jnp.int32)
-    return LyapunovSpectrum(**{**vars(result), "status": status})
+    return masked(spectrum, valid)
 
 
 def _solve(law, t):
@@ -110,29 +107,12 @@ def _solve(law, t):
     """
     longest = 600.0 if jnp.finfo(t.dtype).bits >= 64 else 80.0
     some = law.square > 0
+    start = jnp.log((1 - t) / (t - law.zero))
 
     def gap(s):
         a = jnp.exp(s) * law.square
         gone = jnp.sum(law.weight * a / (1 + a))
         kept = jnp.sum(jnp.where(some, law.weight / (1 + a), 0.0))
-        return jnp.log(gone / kept) - jnp.log((1 - t) / (t - law.zero))
+        return start - jnp.log(gone / kept)
 
-    def solve(gap, start):
-        def step(state):
-            s, low, high, _, count = state
-            value, slope = jax.jvp(gap, (s,), (jnp.ones_like(s),))
-            low, high = jnp.where(value < 0, s, low), jnp.where(value < 0, high, s)
-            new = s - value / jnp.where(slope == 0, 1.0, slope)
-            new = jnp.where((new > low) & (new < high) & (count % 4 < 3), new, (low + high) / 2)
-            done = jnp.abs(value) <= 4 * jnp.finfo(s.dtype).eps
-            return jnp.where(done, s, new), low, high, jnp.where(done, 0.0, jnp.abs(new - s)), count + 1
-
-        def unfinished(state):
-            tolerance = 4 * jnp.finfo(t.dtype).eps * jnp.maximum(1.0, jnp.abs(state[0]))
-            return (state[3] > tolerance) & (state[4] < _STEPS)
-
-        ends = jnp.full_like(start, -longest), jnp.full_like(start, longest)
-        return jax.lax.while_loop(unfinished, step, (start, *ends, jnp.full_like(start, jnp.inf), 0))[0]
-
-    start = jax.lax.stop_gradient(jnp.log((1 - t) / (t - law.zero)))
-    return implicit_root(gap, start, solve)
+    return falling_root(gap, jax.lax.stop_gradient(start), -longest, longest)

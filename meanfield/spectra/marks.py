@@ -9,6 +9,7 @@ square-root edge on either side. Both exist only where phi has kinks, which boun
 import jax
 import jax.numpy as jnp
 
+from meanfield.numerics.roots import bisected
 from meanfield.spectra.resolvent import Product
 
 _LIKELY = 1e-4  # probability of a slope that makes it an atom
@@ -56,14 +57,6 @@ def _gap_between(product, low, high):
     lowest = jnp.argmin(slopes)
     middle = low + (high - low) * share[lowest]
 
-    def boundary(outside):
-        def step(_, ends):
-            inside, outside = ends
-            half = (inside + outside) / 2
-            free = product.gap_slope(half) < 0
-            return jnp.where(free, half, inside), jnp.where(free, outside, half)
-
-        return jax.lax.fori_loop(0, 60, step, (middle, outside))[0]
-
+    is_free = lambda s: product.gap_slope(s) < 0
     free = slopes[lowest] < 0
-    return [jnp.where(free, boundary(end), jnp.inf) for end in (low, high)]
+    return [jnp.where(free, bisected(is_free, middle, end)[0], jnp.inf) for end in (low, high)]

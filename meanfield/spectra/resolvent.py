@@ -41,11 +41,10 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from meanfield.numerics.pytrees import register_dataclass
-from meanfield.numerics.roots import implicit_root
+from meanfield.numerics.roots import falling_root, nonzero
 from meanfield.spectra.contour import BentLaw
 from meanfield.spectra.slopes import SlopeLaw
 
-_STEPS = 80
 _AGREED = 1e-8  # over the depth: what nodes on the real line may differ by from those on the bent one
 
 
@@ -100,34 +99,8 @@ class Product:
         Differentiable by the implicit function theorem.
         """
         lowest, highest = -30.0, 30.0
-
-        def gap(w):
-            return self.at(s, w).log_excess
-
-        def solve(gap, start):
-            def step(state):
-                w, low, high, last, _, count = state
-                value, slope = jax.jvp(gap, (w,), (jnp.ones_like(w),))
-                low, high = jnp.where(value > 0, w, low), jnp.where(value > 0, high, w)
-                new = w - value / jnp.where(slope == 0, -1.0, slope)
-                # Newton's method as long as it gets on; where theta -> 0 the gap has no slope left.
-                size = jnp.abs(value)
-                newton = (new > low) & (new < high) & (size <= last / 2)
-                new = jnp.where(newton, new, (low + high) / 2)
-                done = size <= 4 * jnp.finfo(w.dtype).eps
-                moved = jnp.where(done, 0.0, jnp.abs(new - w))
-                return jnp.where(done, w, new), low, high, size, moved, count + 1
-
-            def unfinished(state):
-                tolerance = 8 * jnp.finfo(start.dtype).eps * jnp.maximum(1, jnp.abs(state[0]))
-                return jnp.any(state[4] > tolerance) & (state[5] < _STEPS)
-
-            unknown = jnp.full_like(start, jnp.inf)
-            ends = jnp.full_like(start, lowest), jnp.full_like(start, highest)
-            return jax.lax.while_loop(unfinished, step, (start, *ends, unknown, unknown, 0))[0]
-
         start = jnp.zeros_like(s) if start is None else jnp.clip(start, lowest + 1, highest - 1)
-        return implicit_root(gap, start, solve)
+        return falling_root(lambda w: self.at(s, w).log_excess, start, lowest, highest)
 
     def at(self, s, w) -> "CurvePoint":
         """The sums over the law at y = exp(s + i theta), w = log tan(theta/2); shape (points,)."""
@@ -196,7 +169,7 @@ class Sums:
         one, other = (jax.lax.stop_gradient(getattr(n, name)) for n in self.nodes)
         # Near an atom its pole is most of the sums, and the rest is what matters.
         size = jnp.minimum(jnp.abs(one), 1.0)
-        return jnp.abs(one - other) / jnp.where(size > 0, size, 1.0)
+        return jnp.abs(one - other) / nonzero(size)
 
     def pick(self, quantity):
         """By the nodes that serve at each point."""

@@ -21,9 +21,9 @@ from meanfield.layers import Dense
 from meanfield.numerics.broadcasting import pointwise
 from meanfield.numerics.compiling import compiled
 from meanfield.numerics.memo import Memo
-from meanfield.numerics.pytrees import register_dataclass, replaced
-from meanfield.numerics.roots import nonzero
-from meanfield.priors import NormalPrior
+from meanfield.numerics.pytrees import rebuilt, register_dataclass, replaced
+from meanfield.numerics.roots import halved, nonzero
+from meanfield.priors import PARAMETERS, NormalPrior
 from meanfield.status import Status
 
 _COUNTS = (96, 64)  # of nodes near and far, on each side of a kink, in double precision
@@ -160,11 +160,10 @@ def _silent_points(activation):
         u = np.linspace(-_SEARCHED, _SEARCHED, 4096)  # without the origin
         sign = np.sign(np.asarray(slope(activation, jnp.asarray(u))))
         at = np.flatnonzero(sign[1:] * sign[:-1] < 0)
+        keeps_sign = lambda u: np.sign(np.asarray(slope(activation, jnp.asarray(u)))) == sign[at]
         low, high = u[at], u[at + 1]
         for _ in range(60):
-            middle = (low + high) / 2
-            same = np.sign(np.asarray(slope(activation, jnp.asarray(middle)))) == sign[at]
-            low, high = np.where(same, middle, low), np.where(same, high, middle)
+            low, high = halved(keeps_sign, low, high, np)
     smooth = [x for x in low if all(abs(x - k) > _SAME for k in activation.kinks)]
     known = np.array([*activation.landmarks, np.inf])
     nearest = [known[np.argmin(np.abs(known - x))] for x in smooth]
@@ -175,9 +174,8 @@ def _silent_points(activation):
 def like_gaussian(layer) -> Dense:
     """The layer whose signals are the same, so that both laws of weights share what is compiled."""
     prior = layer.prior
-    leaves = prior.weight_var, prior.bias_var, prior.anticorrelation
-    twin = jax.tree.unflatten(jax.tree.structure(NormalPrior(1.0)), leaves)
-    return replaced(layer, prior=twin)
+    leaves = {name: getattr(prior, name) for name in PARAMETERS}
+    return replaced(layer, prior=rebuilt(NormalPrior, **leaves))
 
 
 def stationary_points(layer, q0):

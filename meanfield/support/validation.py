@@ -60,6 +60,14 @@ def _allowed(low, high, low_open) -> str:
     return "finite"
 
 
+def number(name: str, value: Any, **bounds):
+    """Return ``value`` if it is one number, and as ``real`` wants it; raise as that does."""
+    value = real(name, value, **bounds)
+    if np.ndim(value) != 0:
+        raise ValueError(f"{name} must be a number, got shape {np.shape(value)}")
+    return value
+
+
 def count(name: str, value: Any, *, low: int = 1) -> int:
     """Return ``value`` as an int if it is a whole number of at least ``low``; raise as ``real`` does."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer):

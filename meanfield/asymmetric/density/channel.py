@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from meanfield.activations.activation import Activation
-from meanfield.asymmetric.density.grid import NODES, Grid, Kernel, integration_rule
+from meanfield.asymmetric.density.grid import NODES, Grid, Kernel, integration_rule, series
+from meanfield.numerics.roots import nonzero
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,12 +46,12 @@ class Signals:
         Gauss's rule is exact to twice the degree of the last of them, hence the square.
         """
         integrand = (self.phi**2 * self.interpolate(self.grid, law)).reshape(-1, NODES)
-        size = jnp.abs(integrand @ jnp.asarray(self.grid.to_coefficients.T, law.dtype))
+        size = jnp.abs(series(integrand))
         largest = jnp.max(size, axis=1)
-        lost = jnp.max(size[:, -2:], axis=1) ** 2 / jnp.where(largest > 0, largest, 1.0)
+        lost = jnp.max(size[:, -2:], axis=1) ** 2 / nonzero(largest)
         widths = jnp.sum(self.weights.reshape(-1, NODES), axis=1)
         activity = jnp.sum(self.phi**2 * self.masses(law))
-        return jnp.sum(lost * widths) / jnp.where(activity > 0, activity, 1.0)
+        return jnp.sum(lost * widths) / nonzero(activity)
 
 
 def transported(kernel: Kernel, signals: Signals, noise, law):

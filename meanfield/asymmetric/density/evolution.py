@@ -12,6 +12,7 @@ from meanfield.asymmetric.density.grid import STEP, Kernel, kernel_of
 from meanfield.asymmetric.density.layer import AsymmetricLayer
 from meanfield.numerics.broadcasting import pointwise
 from meanfield.numerics.pytrees import register_dataclass
+from meanfield.numerics.roots import nonzero
 from meanfield.support import validation
 
 
@@ -79,7 +80,7 @@ def density_evolution(activation, prior=None, *, q0=1.0, depth=50, step=STEP) ->
     depth = validation.count("depth", depth, low=0)
     q0 = validation.real("q0", q0, low=0.0, low_open=True)
     _check_noise(layer.prior)
-    kernel = kernel_of(layer.prior.special_weight, _checked_step(step))
+    kernel = kernel_of(layer.prior.special_weight, float(validation.number("step", step)))
     result = pointwise(_evolve, layer, q0, shared=(kernel,), static=(depth,), optimization=2)
     layers_first = {name: jnp.moveaxis(value, -1, 0) for name, value in vars(result).items() if name != "law"}
     return DensityEvolution(**layers_first, law=result.law)
@@ -92,19 +93,12 @@ def _check_noise(prior) -> None:
         raise ValueError("weight_var and bias_var must not both be 0: the law then has no density")
 
 
-def _checked_step(step) -> float:
-    validation.real("step", step)
-    if np.ndim(step) != 0:
-        raise ValueError(f"step must be one number, got shape {np.shape(step)}")
-    return float(step)
-
-
 def _evolve(layer: AsymmetricLayer, q0, kernel: Kernel, depth: int) -> DensityEvolution:
     valid = layer.is_valid() & (q0 > 0)
     layer = layer.guarded(valid)
     q0 = jnp.where(valid, q0, 1.0)
     points = jnp.asarray(kernel.grid.points, q0.dtype)
-    start = jnp.exp(-(points**2) / 2) / np.sqrt(2 * np.pi)
+    start = kernel.grid.gaussian(q0.dtype)
     one = jnp.ones_like(q0)
     state = _State(jnp.sqrt(q0), start, start, one, (one, 0 * one, one))
 
@@ -117,7 +111,8 @@ def _evolve(layer: AsymmetricLayer, q0, kernel: Kernel, depth: int) -> DensityEv
     fields = jax.tree.map(lambda many, one: jnp.concatenate([many, one[None]]), observed, final)
     fields["error"] = jnp.cumsum(fields["error"])
     fields = {name: jnp.where(valid, value, jnp.nan) for name, value in fields.items()}
-    law = Law(last.noise * points, last.law / last.noise, last.law * jnp.asarray(kernel.grid.weights))
+    weights = jnp.asarray(kernel.grid.weights, q0.dtype)
+    law = Law(last.noise * points, last.law / last.noise, last.law * weights)
     law = jax.tree.map(lambda x: jnp.where(valid, x, jnp.nan).astype(q0.dtype), law)
     return DensityEvolution(**fields, law=law)
 
@@ -152,7 +147,7 @@ def _observed_and_next(layer: AsymmetricLayer, kernel: Kernel, state: _State):
     moments = [jnp.sum(masses * signals.x**k) for k in range(3)]
     mean, activity = (jnp.sum(masses * signals.phi**k) for k in (1, 2))
     noise = jnp.sqrt(prior.propagate_moments(activity - mean**2, mean**2))
-    safe = jnp.where(noise > 0, noise, 1.0)
+    safe = nonzero(noise)
     law = transported(kernel, signals, safe, state.law)
 
     sent = signals.expect(signals.slope**2, state.tangent)
@@ -175,7 +170,7 @@ def _observed_and_next(layer: AsymmetricLayer, kernel: Kernel, state: _State):
     return observed, _State(
         noise,
         law,
-        tangent / jnp.where(growth > 0, growth, 1.0),
+        tangent / nonzero(growth),
         growth,
         (one, kernel.mean * mean / safe, kernel.square * activity / safe**2 + 1),
     )

@@ -16,6 +16,7 @@ from meanfield.asymmetric.density.gain import largest_carried
 from meanfield.asymmetric.density.grid import Kernel
 from meanfield.asymmetric.density.stationary import StationaryLaw, stationary_law
 from meanfield.numerics.pytrees import register_dataclass
+from meanfield.numerics.roots import nonzero
 
 _NODES = 12
 _LAWS_AT_ONCE = 64
@@ -47,7 +48,7 @@ class Family:
         """(law, log activity, mean share) at t, continued by straight lines beyond the panels."""
         inside, panel, weights, slopes = self._weights(t)
         beyond = t - inside
-        pick = lambda values, w: jnp.tensordot(w, values[panel], 1)  # noqa: E731
+        pick = lambda values, w: jnp.tensordot(w, values[panel], 1)
         law = jax.tree.map(lambda values: pick(values, weights), self.laws)
         log_activity = pick(self.log_activity, weights) + beyond * pick(self.log_activity, slopes)
         return law, log_activity, pick(self.mean_share, weights)
@@ -117,9 +118,9 @@ def family_of_pieces(kernel: Kernel, left, right) -> Family:
 def family_by_growth(kernel: Kernel, left, right) -> Family:
     """Laws of signals that shrink by g per layer (s' = s/g), against log2 g, for piecewise linear phi."""
     size = jnp.maximum(jnp.abs(left), jnp.abs(right))
-    size = jnp.where(size > 0, size, 1.0)
+    size = nonzero(size)
     carried = largest_carried(kernel.square, left, right)
-    largest = jnp.where(carried > 0, _HEAVIEST / jnp.sqrt(jnp.where(carried > 0, carried, 1.0)), 64 / size)
+    largest = jnp.where(carried > 0, _HEAVIEST / jnp.sqrt(nonzero(carried)), 64 / size)
     largest = jnp.minimum(largest, 64 / size)
     nodes = _panel_nodes(jnp.log2(largest) + jnp.asarray([-10, -5, -2.5, -1.5, -0.8, -0.4, -0.2, -0.1, 0.0]))
     ones = jnp.ones_like(nodes)
@@ -127,7 +128,7 @@ def family_by_growth(kernel: Kernel, left, right) -> Family:
 
 
 def _laws(kernel, activation, noise, next_noise) -> StationaryLaw:
-    one = lambda pair: stationary_law(kernel, activation, *pair)  # noqa: E731
+    one = lambda pair: stationary_law(kernel, activation, *pair)
     flat = jax.lax.map(one, (noise.ravel(), next_noise.ravel()), batch_size=_LAWS_AT_ONCE)
     return jax.tree.map(lambda x: x.reshape(noise.shape + x.shape[1:]), flat)
 

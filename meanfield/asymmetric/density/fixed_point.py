@@ -27,7 +27,8 @@ from meanfield.fixed_points.result import FixedPoint, masked, phase_of
 from meanfield.numerics.broadcasting import pointwise
 from meanfield.numerics.compiling import compiled
 from meanfield.numerics.memo import Memo
-from meanfield.numerics.pytrees import register_dataclass
+from meanfield.numerics.pytrees import register_dataclass, replaced
+from meanfield.numerics.roots import root_between
 from meanfield.status import Phase, Status
 from meanfield.support import validation
 
@@ -200,7 +201,7 @@ def _settled_from(layer, families, start, q_start, c0, valid):
     t, direction, several = _search(layer, families, start)
     point = _at_noise(layer, families, t, direction, q_start)
     undefined = jnp.isnan(point.chi_1) | _is_frozen(families, point) | parting(layer.activation, point, c0)
-    blank = lambda x: jnp.where(undefined, jnp.nan, x)  # noqa: E731
+    blank = lambda x: jnp.where(undefined, jnp.nan, x)
     opposed = (c0 == -1) & _is_reflected(layer.activation, -1.0) & (layer.prior.bias_var == 0)
     gap = blank(jnp.where(opposed, 2.0, 0.0))
     zero = blank(jnp.zeros_like(gap))
@@ -225,7 +226,7 @@ def _is_reflected(activation, sign):
 
 def _is_frozen(families, point):
     """Where a decaying or growing signal sees a linear phi, which leaves c as it was."""
-    pieces = _far_pieces(families, point)
+    pieces = _far_pieces(families, point.status == Status.UNBOUNDED)
     return ~_is_finite(point) & (pieces.left == pieces.right)
 
 
@@ -233,8 +234,8 @@ def _is_finite(point):
     return (point.status != Status.UNBOUNDED) & (point.status != Status.VANISHING)
 
 
-def _far_pieces(families, point) -> Asymptote:
-    up = point.status == Status.UNBOUNDED
+def _far_pieces(families, up) -> Asymptote:
+    """phi far out (``up``), or at 0."""
     return jax.tree.map(lambda a, b: jnp.where(up, a, b), families.infinity, families.zero)
 
 
@@ -250,7 +251,7 @@ def _search(layer: AsymmetricLayer, families: Families, start):
     def growth(t, spend):
         return jnp.log(prior.weight_var * jnp.exp(spend) + prior.bias_var * 4.0**-t)
 
-    at = lambda t: growth(t, family.spend(t, prior.anticorrelation))  # noqa: E731
+    at = lambda t: growth(t, family.spend(t, prior.anticorrelation))
     nodes, spend = family.nodes.ravel(), family.spend_at_nodes(prior.anticorrelation).ravel()
     far = jnp.linspace(0, _FAR, 81, dtype=dtype)[1:]
     outer = [nodes[0] - far[::-1], nodes[-1] + far]
@@ -267,17 +268,8 @@ def _search(layer: AsymmetricLayer, families: Families, start):
     first = jnp.where(rising, jnp.argmax(above), jnp.max(jnp.where(below, index, 0)))
     found = jnp.where(rising, jnp.any(above), jnp.any(below))
 
-    def halve(bracket, _):
-        low, high = bracket
-        middle = (low + high) / 2
-        up = at(middle) > 0
-        return (jnp.where(up, middle, low), jnp.where(up, high, middle)), None
-
     safe = jnp.where(found, first, 0)
-    (low, high), _ = jax.lax.scan(halve, jax.lax.stop_gradient((t[safe], t[safe + 1])), length=60)
-    root = jax.lax.stop_gradient((low + high) / 2)
-    value, slope = jax.jvp(at, (root,), (jnp.ones_like(root),))
-    root = root - value / jax.lax.stop_gradient(jnp.where(slope == 0, 1.0, slope))
+    root = root_between(at, t[safe + 1], t[safe])
     level = jnp.finfo(dtype).eps ** 0.5
     marginal = (prior.bias_var == 0) & jnp.all(jnp.abs(values) <= level)
     direction = jnp.where(marginal, 2, jnp.where(found, 0, jnp.where(rising, 1, -1)))
@@ -289,93 +281,87 @@ def _search(layer: AsymmetricLayer, families: Families, start):
 def _limiting_growth(layer: AsymmetricLayer, family: Family):
     """log2 g of the law that an unbounded or vanishing signal keeps, s' = s/g."""
     log_weight = jnp.log(layer.prior.weight_var)
-    excess = lambda u: log_weight + family.spend(u, layer.prior.anticorrelation)  # noqa: E731
-
-    def halve(bracket, _):
-        low, high = bracket
-        middle = (low + high) / 2
-        up = excess(middle) > 0
-        return (jnp.where(up, low, middle), jnp.where(up, middle, high)), None
-
-    ends = family.nodes[0, 0] - _FAR, family.nodes[-1, -1] + 1.0
-    (low, high), _ = jax.lax.scan(halve, jax.lax.stop_gradient(ends), length=60)
-    root = jax.lax.stop_gradient((low + high) / 2)
-    value, slope = jax.jvp(excess, (root,), (jnp.ones_like(root),))
-    return root - value / jax.lax.stop_gradient(jnp.where(slope == 0, 1.0, slope))
+    excess = lambda u: log_weight + family.spend(u, layer.prior.anticorrelation)
+    return root_between(excess, family.nodes[0, 0] - _FAR, family.nodes[-1, -1] + 1.0)
 
 
 def _at_noise(layer, families: Families, t, direction, q_start) -> AsymmetricFixedPoint:
-    """Everything deterministic at the fixed point that ``search`` found."""
-    prior = layer.prior
-    first_moment, square = (prior.special_weight.moment(k) for k in (1, 2))
-    finite = (direction == 0) | (direction == 2)
-    up = direction == 1
-    law, _, _ = families.settled.at(jnp.where(finite, t, 0.0))
-    noise_var = 4.0 ** jnp.where(finite, t, 0.0)
+    """Everything deterministic at the fixed point that ``_search`` found."""
+    finite, up = (direction == 0) | (direction == 2), direction == 1
+    here, law = _settled_at(layer.prior, families.settled, jnp.where(finite, t, 0.0), direction == 2, q_start)
+    there, far_law, resolved = _far_off(layer, families, up)
+    known = _far_pieces(families, up).degree == 1
+    settle = lambda here, there: jnp.where(finite, here, jnp.where(known, there, jnp.nan))
 
-    far = jax.tree.map(lambda a, b: jnp.where(up, a, b), families.growing, families.shrinking)
-    pieces = jax.tree.map(lambda a, b: jnp.where(up, a, b), families.infinity, families.zero)
-    u = _limiting_growth(layer, far)
-    far_law, _, _ = far.at(u)
-    gain = 4.0**-u
-    resolved = u <= far.nodes[-1, -1]
-    known = pieces.degree == 1
-
-    width = square * law.activity + 1  # q in units of the noise
-    far_width = square * far_law.activity + 1
-    chosen = jax.tree.map(lambda a, b: jnp.where(finite, a, b), law, far_law)
-    chi_perp = growth_rate(prior.weight_var, chosen.slope_response)
-    response = law.activity_response - 2 * prior.anticorrelation * law.mean * law.mean_response
-    chi_q = jnp.where(finite, growth_rate(prior.weight_var, response), gain)
-    chi_q = jnp.where(direction == 2, 1.0, chi_q)
-    chi_1 = chi_perp / jnp.where(finite, 1.0, gain)
-
-    status = jnp.select(
-        [direction == 2, up, direction == -1, jnp.abs(chi_q) > 1],
-        [Status.MARGINAL, Status.UNBOUNDED, Status.VANISHING, Status.UNSTABLE],
-        Status.CONVERGED,
-    )
+    response = jnp.where(finite, law.slope_response, far_law.slope_response)
+    chi_perp = growth_rate(layer.prior.weight_var, response)
+    chi_1 = settle(chi_perp, chi_perp / there["chi_q"])
     tolerance = max(_INACCURATE, float(jnp.finfo(t.dtype).eps) ** 0.5)
     inaccurate = jnp.where(finite, law.error > tolerance, known & ((far_law.error > tolerance) | ~resolved))
-    status = jnp.where(inaccurate, Status.INACCURATE, status)
-
-    settle = lambda here, there: jnp.where(finite, here, jnp.where(known, there, jnp.nan))  # noqa: E731
-    q = jnp.where(direction == 2, q_start, jnp.where(finite, noise_var * width, jnp.where(up, jnp.inf, 0.0)))
-    noise_var = jnp.where(direction == 2, q_start / width, noise_var)
-    chi_1 = settle(chi_1, chi_1)
+    status = jnp.select(
+        [inaccurate, direction == 2, up, direction == -1, jnp.abs(here["chi_q"]) > 1],
+        [Status.INACCURATE, Status.MARGINAL, Status.UNBOUNDED, Status.VANISHING, Status.UNSTABLE],
+        Status.CONVERGED,
+    )
+    fields = {name: settle(here[name], value) for name, value in there.items()}
+    q = jnp.where(finite, here["q"], jnp.where(up, jnp.inf, 0.0))
     blank = jnp.full_like(q, jnp.nan)
+    sampled = dict.fromkeys(("c", "one_minus_c", "chi_c", "c_error", "chi_c_error"), blank)
     return AsymmetricFixedPoint(
         q=q,
-        c=blank,
-        one_minus_c=blank,
-        chi_q=settle(chi_q, chi_q),
-        chi_c=blank,
+        **fields,
+        **sampled,
         chi_1=chi_1,
         chi_perp=settle(chi_perp, chi_perp),
         status=status,
         phase=phase_of(chi_1, status),
-        mean=settle(
-            jnp.sqrt(noise_var) * first_moment * law.mean, first_moment * far_law.mean / jnp.sqrt(far_width)
-        ),
-        noise_var=settle(noise_var, 1 / far_width),
-        inactive=settle(law.inactive, far_law.inactive),
         q_error=jnp.where(finite, _ACCURACY * q, 0.0),
-        c_error=blank,
-        chi_c_error=blank,
     )
+
+
+def _settled_at(prior, family: Family, t, marginal, q_start):
+    """(fields at the noise 2^t, the law there). marginal: any noise will do, and q_start tells which."""
+    law, _, _ = family.at(t)
+    width = prior.special_weight.moment(2) * law.activity + 1  # q in units of the noise
+    noise_var = jnp.where(marginal, q_start / width, 4.0**t)
+    response = law.activity_response - 2 * prior.anticorrelation * law.mean * law.mean_response
+    fields = dict(
+        q=jnp.where(marginal, q_start, 4.0**t * width),
+        chi_q=jnp.where(marginal, 1.0, growth_rate(prior.weight_var, response)),
+        mean=jnp.sqrt(noise_var) * prior.special_weight.moment(1) * law.mean,
+        noise_var=noise_var,
+        inactive=law.inactive,
+    )
+    return fields, law
+
+
+def _far_off(layer: AsymmetricLayer, families: Families, up):
+    """(fields but q of a signal that grows (``up``) or decays for ever, law, whether that is resolved)."""
+    special = layer.prior.special_weight
+    family = jax.tree.map(lambda a, b: jnp.where(up, a, b), families.growing, families.shrinking)
+    u = _limiting_growth(layer, family)
+    law, _, _ = family.at(u)
+    width = special.moment(2) * law.activity + 1
+    fields = dict(
+        chi_q=4.0**-u,
+        mean=special.moment(1) * law.mean / jnp.sqrt(width),
+        noise_var=1 / width,
+        inactive=law.inactive,
+    )
+    return fields, law, u <= family.nodes[-1, -1]
 
 
 def _with_pairs(layer, point, c0, families, key, particles: int) -> AsymmetricFixedPoint:
     """c and chi_c sampled where signals part."""
     families = jax.tree.map(lambda x: jnp.asarray(x).astype(point.q.dtype), families)
     sample = parting(layer.activation, point, c0) & jnp.isfinite(point.chi_1) & ~_is_frozen(families, point)
-    finite, pieces = _is_finite(point), _far_pieces(families, point)
+    finite, pieces = _is_finite(point), _far_pieces(families, point.status == Status.UNBOUNDED)
     # A growing or decaying signal is followed in units of its own size.
     scale = 1 / jnp.sqrt(jnp.where(finite | ~sample, 1.0, point.chi_q))
     activation = _settled_activation(layer.activation, finite, scale * pieces.left, scale * pieces.right)
-    p = layer.guarded(sample).prior
-    leaves = (p.weight_var, jnp.where(finite, p.bias_var, 0.0), p.anticorrelation)
-    settled = AsymmetricLayer(activation, jax.tree.unflatten(jax.tree.structure(p), leaves))
+    prior = layer.guarded(sample).prior
+    prior = replaced(prior, bias_var=jnp.where(finite, prior.bias_var, 0.0))
+    settled = AsymmetricLayer(activation, prior)
     q = jnp.where(finite & sample, point.q, 1.0)
     noise_var = jnp.where(sample, point.noise_var, 1.0)  # in units of q where the signal has no size
 

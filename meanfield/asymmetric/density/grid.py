@@ -17,12 +17,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from meanfield.asymmetric.special_weights import SpecialWeight, distribution, gauss_rule
+from meanfield.numerics.legendre import gauss_legendre, polynomials, rule_on, to_coefficients
 from meanfield.numerics.pytrees import register_dataclass
 
 NODES = 16  # of a panel
 _CORE = 32.0  # panels are equal up to here, in units of the noise, and grow from here on
 _REACH = 4000.0
 _LARGEST_PANEL, _SMALLEST_PANEL = 4.0, 0.25
+_FAR_NODES = 40  # between the ends of a law's support
 
 STEP = 2.0  # of the published grids, in units of the kernel's width
 
@@ -32,14 +34,12 @@ class Grid:
     """Legendre panels in x = h/s, symmetric about 0. Arrays are NumPy's, in float64.
 
     edges: of the panels. points: Gauss-Legendre nodes, (panels * NODES,), with
-    ``weights``. to_coefficients: (NODES, NODES), from values on a panel to Legendre
-    coefficients. reach: largest |x|.
+    ``weights``.
     """
 
     edges: np.ndarray
     points: np.ndarray
     weights: np.ndarray
-    to_coefficients: np.ndarray
 
     @property
     def panels(self) -> int:
@@ -47,7 +47,11 @@ class Grid:
 
     def coefficients(self, values):
         """Legendre coefficients (panels, NODES) of a function given on ``points``."""
-        return values.reshape(self.panels, NODES) @ jnp.asarray(self.to_coefficients.T, values.dtype)
+        return series(values.reshape(self.panels, NODES))
+
+    def gaussian(self, dtype):
+        """Density of a Gaussian of variance 1 on ``points``."""
+        return jnp.asarray(_normal(self.points), dtype)
 
     def locate(self, x):
         """Panel of every x (clipped into the grid) and Legendre polynomials (..., NODES) there."""
@@ -56,6 +60,11 @@ class Grid:
         panel = jnp.clip(jnp.searchsorted(edges, x, side="right") - 1, 0, self.panels - 1)
         low, high = edges[panel], edges[panel + 1]
         return panel, _legendre((2 * x - low - high) / (high - low))
+
+
+def series(values):
+    """Legendre coefficients of a function from its values at the NODES of every panel, the last axis."""
+    return values @ to_coefficients(NODES).T.astype(values.dtype)
 
 
 @functools.lru_cache(maxsize=8)
@@ -68,24 +77,12 @@ def grid_of(step: float) -> Grid:
     tail = _CORE * (_REACH / _CORE) ** (np.arange(1, count + 1) / count)
     half = np.concatenate([core, tail])
     edges = np.concatenate([-half[:0:-1], half])
-    nodes, weights = np.polynomial.legendre.leggauss(NODES)
-    middle, width = (edges[1:] + edges[:-1]) / 2, np.diff(edges) / 2
-    # Discrete orthogonality of the Legendre polynomials on the Gauss nodes.
-    values = np.polynomial.legendre.legvander(nodes, NODES - 1)
-    to_coefficients = (np.arange(NODES) + 0.5)[:, None] * values.T * weights
-    return Grid(
-        edges=edges,
-        points=(middle[:, None] + width[:, None] * nodes).ravel(),
-        weights=(width[:, None] * weights).ravel(),
-        to_coefficients=to_coefficients,
-    )
+    points, weights = rule_on(edges, NODES)
+    return Grid(edges, points.ravel(), weights.ravel())
 
 
 def _legendre(t):
-    rows = [jnp.ones_like(t), t]
-    for k in range(1, NODES - 1):
-        rows.append(((2 * k + 1) * t * rows[k] - k * rows[k - 1]) / (k + 1))
-    return jnp.stack(rows, axis=-1)
+    return jnp.stack(tuple(polynomials(t, NODES)), axis=-1)
 
 
 @register_dataclass
@@ -127,7 +124,7 @@ def _both_signs(grid: Grid, values: np.ndarray) -> np.ndarray:
     """From values at a > 0 to coefficients in a of either sign: K(x, -a) = K(-x, a)."""
     values = np.concatenate([values[::-1, ::-1], values], axis=1)
     panels = values.reshape(len(grid.points), grid.panels, NODES)
-    return (panels @ grid.to_coefficients.T).reshape(values.shape)
+    return series(panels).reshape(values.shape)
 
 
 def _kernel_values(law, x, a) -> list[np.ndarray]:
@@ -161,7 +158,7 @@ def _far_kernel_values(law, x, a) -> list[np.ndarray]:
     middle, half = (ends[0] + ends[1]) / 2, (ends[1] - ends[0]) / 2
     outside = plain[-1] * _normal(ends[0])
     terms = [outside, squared[-1] / plain[-1] * outside, (ends[0] ** 2 - 1) / 2 * outside]
-    for node, weight in zip(*np.polynomial.legendre.leggauss(40), strict=True):
+    for node, weight in zip(*gauss_legendre(_FAR_NODES), strict=True):
         z = middle + half * node
         density = weight * half * _normal(z)
         position = (x - z) / a
@@ -190,10 +187,8 @@ def integration_rule(grid: Grid, activation, noise):
     edges = jnp.asarray(grid.edges, dtype)
     inside = jnp.clip(jnp.asarray(cuts, dtype) / noise, edges[0], edges[-1])
     cut_edges = jnp.sort(jnp.concatenate([edges, inside]))
-    unit_nodes, unit_weights = np.polynomial.legendre.leggauss(NODES)
-    middle, half = (cut_edges[1:] + cut_edges[:-1]) / 2, jnp.diff(cut_edges) / 2
-    x = middle[:, None] + half[:, None] * jnp.asarray(unit_nodes, dtype)
-    weights = half[:, None] * jnp.asarray(unit_weights, dtype)
+    x, weights = rule_on(cut_edges, NODES)
+    middle = (cut_edges[1:] + cut_edges[:-1]) / 2
     panel = jnp.clip(jnp.searchsorted(edges, middle, side="right") - 1, 0, grid.panels - 1)
     low, high = edges[panel][:, None], edges[panel + 1][:, None]
     polynomials = _legendre((2 * x - low - high) / (high - low))

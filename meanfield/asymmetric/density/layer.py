@@ -40,6 +40,5 @@ class AsymmetricLayer:
 
     def guarded(self, valid) -> "AsymmetricLayer":
         """This layer where ``valid``, and elsewhere one on which every solver is safe."""
-        prior = jax.tree.map(lambda x, safe: jnp.where(valid, x, safe), self.prior, self.prior.harmless())
-        finite = lambda x: jnp.where(jnp.isfinite(x), x, 0.5)  # noqa: E731
-        return AsymmetricLayer(jax.tree.map(finite, self.activation), prior)
+        finite = lambda x: jnp.where(jnp.isfinite(x), x, 0.5)
+        return AsymmetricLayer(jax.tree.map(finite, self.activation), self.prior.guarded(valid))

@@ -17,6 +17,7 @@ from meanfield.asymmetric.density.layer import AsymmetricLayer
 from meanfield.maps import Trajectory
 from meanfield.numerics.broadcasting import pointwise
 from meanfield.numerics.pytrees import register_dataclass
+from meanfield.numerics.roots import nonzero
 from meanfield.support import validation
 
 PARTICLES = 1 << 18
@@ -58,7 +59,7 @@ class PopulationDynamics(Trajectory):
 def population_dynamics(
     activation, prior=None, *, q0=1.0, c0=0.5, depth=50, q2=None, particles=PARTICLES, seed=0
 ) -> PopulationDynamics:
-    """Follow a pair of signals, and a transverse tangent of the first, through ``depth`` layers.
+    """Statistics, by layer, of a pair of signals and of a transverse tangent of the first, sampled.
 
     activation, prior: as for ``density_evolution``. q0, c0: variance and correlation of the
     Gaussian pre-activations at the start; q2: the second signal's variance if it is another.
@@ -108,7 +109,7 @@ def _population(layer, q0, q2, c0, key, depth, groups, size) -> PopulationDynami
     layer = layer.guarded(valid)
     q0, q2, c0 = (jnp.where(valid, x, safe) for x, safe in ((q0, 1.0), (q2, 1.0), (c0, 0.5)))
     keys = jax.random.split(key, groups)
-    one_group = lambda key: group_statistics(layer, (q0, q2, c0), key, depth, size)  # noqa: E731
+    one_group = lambda key: group_statistics(layer, (q0, q2, c0), key, depth, size)
     statistics, largest = jax.lax.map(one_group, keys, batch_size=groups_at_once(size))
     mean = jax.tree.map(lambda x: jnp.mean(x, axis=0), statistics)
     error = jax.tree.map(lambda x: jnp.std(x, axis=0, ddof=1) / groups**0.5, statistics)
@@ -122,7 +123,7 @@ def _population(layer, q0, q2, c0, key, depth, groups, size) -> PopulationDynami
         name: jnp.hypot(getattr(error, name), share * jnp.abs(mean.one_minus_c))
         for name in ("c", "one_minus_c")
     }
-    blank = lambda tree: jax.tree.map(lambda x: jnp.where(valid, x, jnp.nan), tree)  # noqa: E731
+    blank = lambda tree: jax.tree.map(lambda x: jnp.where(valid, x, jnp.nan), tree)
     error = blank(dataclasses.replace(error, **tail))
     return dataclasses.replace(blank(mean), standard_error=error)
 
@@ -137,12 +138,17 @@ class _Gaussian:
     difference: jax.Array
     tangent: jax.Array
 
+    @property
+    def second(self):
+        """Variance of the Gaussian part of h2."""
+        return self.first - 2 * self.cross + self.difference
+
     def sample(self, key, size):
         """Draws of the three; what is not used is not drawn."""
         keys = jax.random.split(key, 3)
         z = [jax.random.normal(k, (size,), self.first.dtype) for k in keys]
         s = jnp.sqrt(self.first)
-        slope = self.cross / jnp.where(s > 0, s, 1.0)
+        slope = self.cross / nonzero(s)
         rest = jnp.sqrt(jnp.maximum(self.difference - slope**2, 0.0))
         return s * z[0], slope * z[0] + rest * z[1], jnp.sqrt(self.tangent) * z[2]
 
@@ -179,7 +185,7 @@ def _layer(layer, key, size, special, noise, moments):
     mean_gap, gap_square, product = jnp.mean(phi_gap), jnp.mean(phi_gap**2), jnp.mean(phi * phi_gap)
     sent_square = jnp.mean(sent**2)
     second = activity - 2 * product + gap_square  # E phi(h2)^2
-    covariance = lambda both, a, b: prior.weight_var * (both - prior.anticorrelation * a * b)  # noqa: E731
+    covariance = lambda both, a, b: prior.weight_var * (both - prior.anticorrelation * a * b)
     after = _Gaussian(
         first=covariance(activity, mean, mean) + prior.bias_var,
         cross=covariance(product, mean, mean_gap),
@@ -188,35 +194,38 @@ def _layer(layer, key, size, special, noise, moments):
     )
     square = law.moment(2)
     growth = (square + prior.weight_var) * sent_square
-    per_tangent = 1 / jnp.sqrt(jnp.where(growth > 0, growth, 1.0))
+    per_tangent = 1 / jnp.sqrt(nonzero(growth))
     after = dataclasses.replace(after, tangent=prior.weight_var * sent_square * per_tangent**2)
     b = law.sample(special_key, (size,), h.dtype)
     next_special = jnp.stack([b * phi, b * phi_gap, b * sent * per_tangent])
 
+    observed = _observed(moments, activity, special[0] / jnp.sqrt(noise.first), h, h - gap)
+    next_moments = dict(
+        q=square * activity + after.first,
+        q2=square * second + after.second,
+        gap=square * gap_square + after.difference,
+        mean=law.moment(1) * mean,
+        growth=growth,
+    )
+    return (observed, jnp.max(h**2) / moments["q"]), next_special, after, next_moments
+
+
+def _observed(moments, activity, special, h, h2) -> PopulationDynamics:
+    """Statistics of a layer. special: that part of h1, over the size of the Gaussian one."""
     q, q2 = moments["q"], moments["q2"]
-    root = jnp.sqrt(q * q2)
     sizes = ((q - q2) / (jnp.sqrt(q) + jnp.sqrt(q2))) ** 2
-    one_minus_c = jnp.maximum(moments["gap"] - sizes, 0.0) / (2 * root)
-    observed = PopulationDynamics(
+    one_minus_c = jnp.maximum(moments["gap"] - sizes, 0.0) / (2 * jnp.sqrt(q * q2))
+    return PopulationDynamics(
         q=q,
         q2=q2,
         c=1 - one_minus_c,
         one_minus_c=one_minus_c,
         mean=moments["mean"],
-        inactive=jnp.mean(jax.scipy.special.ndtr(-special[0] / jnp.sqrt(noise.first))),
-        both_inactive=jnp.mean((h <= 0) & (h - gap <= 0), dtype=h.dtype),
+        inactive=jnp.mean(jax.scipy.special.ndtr(-special)),
+        both_inactive=jnp.mean((h <= 0) & (h2 <= 0), dtype=h.dtype),
         activity=activity,
         growth=moments["growth"],
     )
-    second_gaussian = after.first - 2 * after.cross + after.difference
-    next_moments = dict(
-        q=square * activity + after.first,
-        q2=square * second + second_gaussian,
-        gap=square * gap_square + after.difference,
-        mean=law.moment(1) * mean,
-        growth=growth,
-    )
-    return (observed, jnp.max(h**2) / q), next_special, after, next_moments
 
 
 def pair_layer(layer, noise_var, gap, key, size, special):

@@ -10,15 +10,16 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from meanfield.activations.activation import Activation
 from meanfield.asymmetric.density.channel import Signals, bent, transported, transported_tangent, unresolved
 from meanfield.asymmetric.density.grid import Kernel
 from meanfield.numerics.pytrees import register_dataclass
+from meanfield.numerics.roots import implicit_root, newton_step, nonzero
 
 _TERMS = 48  # of the response sequences; beyond them they are geometric
 _MOST_STEPS = 3000
+_AGREE = 0.1  # of a ratio: what the last ones may differ by
 
 
 @register_dataclass
@@ -81,8 +82,7 @@ def stationary_law(kernel: Kernel, activation: Activation, noise, next_noise) ->
 def _solve(kernel: Kernel, signals: Signals, next_noise):
     """The chain's invariant density, by iteration; differentiable as an implicit function."""
     grid = kernel.grid
-    points, weights = jnp.asarray(grid.points, next_noise.dtype), jnp.asarray(grid.weights, next_noise.dtype)
-    start = jnp.exp(-(points**2) / 2) / np.sqrt(2 * np.pi)
+    weights, start = jnp.asarray(grid.weights, next_noise.dtype), grid.gaussian(next_noise.dtype)
     tolerance = 64 * jnp.finfo(next_noise.dtype).eps
 
     def residual(law):
@@ -123,8 +123,7 @@ def growth_rate(weight_var, response):
     their modulus.
     """
     size, dtype = response.shape[0], response.dtype
-    last, before = response[-1], response[-2]
-    ratio = jnp.clip(jnp.where(before == 0, 0.0, last / jnp.where(before == 0, 1.0, before)), -0.999, 0.999)
+    last, ratio = response[-1], _ratio_beyond(response)
     mu, modulus = _power_iteration(*jax.lax.stop_gradient((weight_var * response, ratio)))
 
     def excess(mu):
@@ -133,12 +132,17 @@ def growth_rate(weight_var, response):
         return weight_var * (jnp.sum(response * powers) + tail) - 1
 
     safe = jnp.where(jnp.isfinite(mu) & (mu != 0), mu, 1.0)
-    value, slope = jax.jvp(excess, (safe,), (jnp.ones_like(safe),))
-    # One step of Newton's method, which carries the derivatives.
-    polished = safe - value / jax.lax.stop_gradient(jnp.where(slope == 0, 1.0, slope))
+    polished = implicit_root(excess, safe, newton_step)
     close = jnp.abs(polished - mu) <= 1e-3 * jnp.abs(mu)
     uncoupled = jnp.where(jnp.all(weight_var * response == 0), ratio, modulus)
     return jnp.where(close, polished, uncoupled)
+
+
+def _ratio_beyond(response):
+    """Of neighbours beyond the terms; 0 where the last ones agree on none, which then are rounding."""
+    ratios = response[-3:] / nonzero(response[-4:-1])
+    agree = jnp.all(jnp.abs(ratios - ratios[-1]) <= _AGREE * jnp.abs(ratios[-1]))
+    return jnp.clip(jnp.where(agree & (response[-2] != 0), ratios[-1], 0.0), -0.999, 0.999)
 
 
 def _power_iteration(coefficients, ratio):
@@ -151,8 +155,8 @@ def _power_iteration(coefficients, ratio):
         tail = ratio * (tail + coefficients[-1] * history[-1])
         moved = jnp.concatenate([new[None], history[:-1]])
         norm = jnp.maximum(jnp.max(jnp.abs(moved)), jnp.abs(tail))
-        norm = jnp.where(norm == 0, 1.0, norm)
-        factor = new / jnp.where(history[0] == 0, 1.0, history[0])
+        norm = nonzero(norm)
+        factor = new / nonzero(history[0])
         return (moved / norm, tail / norm), (factor, jnp.log(norm))
 
     start = jnp.zeros_like(coefficients).at[0].set(1.0), jnp.zeros_like(ratio)

@@ -16,8 +16,8 @@ import numpy as np
 from meanfield import __version__
 from meanfield.activations.activation import Activation
 from meanfield.activations.names import FAMILIES, as_activation
-from meanfield.asymmetric.special_weights import as_special_weight
 from meanfield.fixed_points.strategies import FIELDS, INTEGERS
+from meanfield.grids.arguments import BOUNDS, check_weight_var, checked_law, given_parameters, number_or_axis
 from meanfield.grids.points import solve_points
 from meanfield.grids.sweeps.grid import Grid, with_chunk
 from meanfield.grids.sweeps.store import SweepStore
@@ -30,13 +30,6 @@ from meanfield.support.progress import progress_bar
 
 CHUNK = 1 << 18
 _START = ("q0", "c0")
-_BOUNDS = {
-    "weight_var": (0.0, np.inf),
-    "bias_var": (0.0, np.inf),
-    "anticorrelation": (-np.inf, 1.0),
-    "q0": (0.0, np.inf),
-    "c0": (-1.0, 1.0),
-}
 _SAMPLES = np.array([-3.1, -0.7, 0.4, 1.3, 2.9])
 
 
@@ -126,16 +119,9 @@ def sweep(
     Raises TypeError or ValueError for arguments out of range, of the wrong shape, or other
     than those the store was begun with, and OSError where it cannot be written.
     """
-    given = dict(zip(PARAMETERS, (weight_var, bias_var, anticorrelation), strict=True)) | parameters
-    given = {name: value for name, value in given.items() if value is not None}
+    given = given_parameters(weight_var, bias_var, anticorrelation, **parameters)
     grid = with_chunk(_grid_of(activation, given, {"q0": q0, "c0": c0}), validation.count("chunk", chunk))
-    law = None if special_weight is None else as_special_weight(special_weight)
-    if law is not None and grid.columns != PARAMETERS:
-        raise TypeError(
-            "special_weight belongs to a prior: it cannot be given where a function makes the layers"
-        )
-    if law is not None and np.any(grid.axes.get("q0", grid.fixed.get("q0")) == 0):
-        raise ValueError("q0 must be greater than 0 where there is a special weight")
+    law = checked_law(special_weight, grid.columns == PARAMETERS, (grid.axes | grid.fixed)["q0"])
     mine = _place_of(process, processes)
     shown, own = _attributes(grid, law)
     files = SweepStore(_path_of(store), grid, shown, own)
@@ -226,10 +212,9 @@ def _grid_of(activation, given: dict, start: dict) -> Grid:
     else:
         family, names = _family_of(activation, {n: v for n, v in given.items() if n not in PARAMETERS})
         columns = PARAMETERS
-        if "weight_var" not in given:
-            raise TypeError("weight_var is missing: give an array of values, or a number")
+        check_weight_var(given)
         given = {"bias_var": 0.0, "anticorrelation": 0.0} | given
-    checked = {name: _checked(name, value) for name, value in {**given, **start}.items()}
+    checked = {name: number_or_axis(name, value) for name, value in {**given, **start}.items()}
     order = (*names, *_START, *columns)
     axes = {name: checked[name] for name in order if checked[name].ndim == 1}
     if not axes:
@@ -239,14 +224,6 @@ def _grid_of(activation, given: dict, start: dict) -> Grid:
         )
     fixed = {name: float(checked[name]) for name in order if checked[name].ndim == 0}
     return Grid(family, names, columns, axes, fixed, tuple(len(values) for values in axes.values()))
-
-
-def _checked(name: str, value) -> np.ndarray:
-    low, high = _BOUNDS.get(name, (-np.inf, np.inf))
-    checked = np.asarray(validation.real(name, value, low=low, high=high), np.float64)
-    if checked.ndim > 1:
-        raise ValueError(f"{name} must be a number or a 1-d array, got shape {checked.shape}")
-    return checked
 
 
 def _family_of(activation, parameters: dict) -> tuple[Callable[..., Family], tuple[str, ...]]:
@@ -265,7 +242,7 @@ def _family_of(activation, parameters: dict) -> tuple[Callable[..., Family], tup
     known = _names_of(family)
     for name in parameters:
         if name not in known:
-            near = difflib.get_close_matches(name, [*known, *_BOUNDS], n=1)
+            near = difflib.get_close_matches(name, [*known, *BOUNDS], n=1)
             raise TypeError(
                 f"{name} is no parameter of the sweep or of {_name_of(family)}, whose own are "
                 f"{', '.join(known) or 'none that has a name'}"
