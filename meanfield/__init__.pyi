@@ -37,6 +37,7 @@ from .grids.sweeps import Sweep as Sweep
 from .grids.sweeps import sweep as sweep
 from .layers import Chain as Chain
 from .layers import Dense as Dense
+from .layers import Dropout as Dropout
 from .layers import Layer as Layer
 from .layers import LayerNorm as LayerNorm
 from .layers import Residual as Residual

@@ -32,8 +32,8 @@ def c_map(activation, prior=None, *, c, q, q2=None) -> Float[Array, "..."]:
     """C(c): correlation of two signals one layer on, from their correlation and variances.
 
     c: -1 <= c <= 1. q: variance of the first signal, and of the second unless q2 > 0
-    is given. Exactly 1 at c = 1 for equal variances. Raises TypeError or ValueError.
-    Source: THEORY section 3.
+    is given. Exactly 1 at c = 1 for equal variances, unless the layer parts equal signals.
+    Raises TypeError or ValueError. Source: THEORY section 3.
     """
     layer = as_layer(activation, prior)
     c = validation.real("c", c, low=-1.0, high=1.0)

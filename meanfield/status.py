@@ -42,7 +42,7 @@ _MESSAGES = {
 
 
 class Phase(IntEnum):
-    """Whether nearby signals merge or part with depth, from chi_1 = C'(1).
+    """Whether nearby signals merge or part with depth, from chi_1 = C'(1); of noisy layers, gradients alone.
 
     CRITICAL: chi_1 = 1 at a variance that stays (CONVERGED, MARGINAL), so that gradients keep their norm.
     NEUTRAL: chi_1 = 1 where it does not: the limit map neither merges nor parts signals, and gradients grow

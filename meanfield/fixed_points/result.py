@@ -19,7 +19,8 @@ class FixedPoint:
     chi_q: Q'(q*), or the growth Q(q)/q of an unbounded or vanishing variance.
     chi_c: C'(c*). chi_1: C'(1). chi_perp: growth per layer of the squared norm of a
         transverse perturbation, sigma_w^2 E phi'^2.
-    status: integers of ``Status``. phase: integers of ``Phase``, from chi_1 and status.
+    status: integers of ``Status``. phase: integers of ``Phase``, from chi_1 and status; where equal signals
+        part (``Dropout``), from chi_perp: it is then the gradient's.
 
     Source: THEORY sections 4 and 5; Poole et al. 2016; Schoenholz et al. 2017.
     """
@@ -44,7 +45,7 @@ def masked(result, valid):
 
 
 def phase_of(chi_1, status):
-    """``Phase`` from the slope of the c-map at c = 1 and the status of the variance."""
+    """``Phase`` from chi_1 (or the growth of gradients, where that is another) and the variance's status."""
     tolerance = jnp.finfo(chi_1.dtype).eps ** (2 / 3)
     stays = (status == Status.CONVERGED) | (status == Status.MARGINAL)
     phase = jnp.where(chi_1 > 1, Phase.CHAOTIC, Phase.ORDERED)

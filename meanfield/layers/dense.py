@@ -12,6 +12,7 @@ from meanfield.activations.names import as_activation
 from meanfield.dual import Dual, LinearPieces, dual_of
 from meanfield.layers.base import Layer
 from meanfield.layers.dense_limits import dense_limit
+from meanfield.layers.parts import Sent
 from meanfield.numerics.pytrees import register_dataclass, replaced
 from meanfield.priors import gaussian_prior
 
@@ -44,50 +45,60 @@ class Dense(Layer):
 
     # --- the maps (THEORY section 3) --------------------------------------------
 
-    def _mean_variance_share(self, q):
-        """Mean and variance of what the weights multiply, and by how much its squared differences grew."""
-        mean, variance, share = self.dual.mean(q), self.dual.variance(q), 1.0
+    @property
+    def keeps_one(self):
+        return all(part.keeps_one for part in self.between)
+
+    def _behind(self, mean, variance):
+        """What the weights multiply, from the mean and the variance of the activations."""
+        sent = Sent(mean, variance)
         for part in self.between:
-            mean, variance, share = part.on_activations(mean, variance, share)
-        return mean, variance, share
+            sent = part.on_activations(sent)
+        return sent
+
+    def _sent(self, q):
+        return self._behind(self.dual.mean(q), self.dual.variance(q))
 
     def variance_map(self, q):
         """Q(q) = sigma_w^2 [v - kappa m^2] + sigma_b^2."""
-        mean, variance, _ = self._mean_variance_share(q)
-        return self.prior.propagate_moments(variance, mean**2)
+        sent = self._sent(q)
+        return self.prior.propagate_moments(sent.variance, sent.mean**2)
 
     def variance_from_silence(self):
         zero = jnp.zeros((), self.dtype())
-        mean, variance, share = (
-            self.dual.mean(zero) if self.dual.is_table else self.activation(zero),
-            zero,
-            1.0,
-        )
-        for part in self.between:
-            mean, variance, share = part.on_activations(mean, variance, share)
-        return self.prior.propagate_moments(variance, mean**2)
+        sent = self._behind(self.dual.mean(zero) if self.dual.is_table else self.activation(zero), zero)
+        return self.prior.propagate_moments(sent.variance, sent.mean**2)
 
     def covariance_map(self, q1, q2, c):
         """Q_12 at two variances and a correlation."""
         return self._covariance(q1, q2, self.dual.covariance(q1, q2, c))
 
     def _covariance(self, q1, q2, covariance):
-        first = self.dual.mean(q1), self.dual.variance(q1)
-        second = first if q2 is q1 else (self.dual.mean(q2), self.dual.variance(q2))
+        first = Sent(self.dual.mean(q1), self.dual.variance(q1))
+        second = first if q2 is q1 else Sent(self.dual.mean(q2), self.dual.variance(q2))
         for part in self.between:
-            first, second, covariance = part.on_pair(first, second, covariance)
-        return self.prior.propagate_moments(covariance, first[0] * second[0])
+            covariance = part.on_pair(first, second, covariance)
+            first, second = part.on_activations(first), part.on_activations(second)
+        return self.prior.propagate_moments(covariance, first.mean * second.mean)
 
     def pair_gain(self, q, theta):
         """(1 - C(c)) / (1 - c) times Q(q) / q, with c = cos theta in [0, 1)."""
-        return self._weight(q) * self.dual.chord(q, theta)
+        gain = self._weight(q) * self.dual.chord(q, theta)
+        return gain if self.keeps_one else gain + self.gap(q) / (2 * q * jnp.sin(theta / 2) ** 2)
 
     def pair_gain_at(self, q):
         weight, chord = self._weight(q), self.dual.chord_at(q)
-        return lambda theta: weight * chord(theta)
+        if self.keeps_one:
+            return lambda theta: weight * chord(theta)
+        gap = self.gap(q) / (2 * q)
+        return lambda theta: weight * chord(theta) + gap / jnp.sin(theta / 2) ** 2
 
     def tangent(self, q):
-        """chi_perp = sigma_w^2 E phi'^2; the gain's limit at theta = 0."""
+        """chi_perp = sigma_w^2 E phi'^2; the gain's limit at theta = 0, where the noise is the same."""
+        weight = self.prior.weight_var
+        return (weight * self._sent(q).tangent if self.between else weight) * self.dual.slope_moment(q)
+
+    def slope_at_one(self, q):
         return self._weight(q) * self.dual.slope_moment(q)
 
     def slope_excess(self, q):
@@ -103,16 +114,19 @@ class Dense(Layer):
 
     def _weight(self, q):
         """What squared differences of activations are multiplied by."""
-        return (
-            self.prior.weight_var * self._mean_variance_share(q)[2] if self.between else self.prior.weight_var
-        )
+        weight = self.prior.weight_var
+        return weight * self._sent(q).share if self.between else weight
+
+    def gap(self, q):
+        return self.prior.weight_var * self._sent(q).gap
 
     def separation_map(self, q, one_minus_c):
         """E (h1' - h2')^2 / 2, half the pair's squared distance one layer on, at equal variances."""
-        return self._weight(q) * self.dual.separation(q, one_minus_c)
+        separation = self._weight(q) * self.dual.separation(q, one_minus_c)
+        return separation if self.keeps_one else separation + self.gap(q)
 
     def fixed_angle(self, q, scale, chi_1):
-        if not self.dual.closed_angle:
+        if not (self.dual.closed_angle and self.keeps_one):
             return super().fixed_angle(q, scale, chi_1)
         chaotic = chi_1 > 1 + 4 * jnp.finfo(chi_1.dtype).eps
         weight = jnp.where(chaotic, self._weight(q) * scale, 1.0)
@@ -125,16 +139,15 @@ class Dense(Layer):
     # --- what is special ----------------------------------------------------------------
 
     def affine(self):
-        if self.dual.pieces is None or self.between:
+        if self.dual.pieces is None or any(part.affine() is None for part in self.between):
             return None
-        one = jnp.ones((), self.dtype())
-        return self.prior.propagate_moments(self.dual.variance(one), self.dual.mean(one) ** 2) - (
-            self.prior.bias_var
-        ), self.prior.bias_var
+        sent = self._sent(jnp.ones((), self.dtype()))
+        free = self.prior.without_bias()
+        return free.propagate_moments(sent.variance, sent.mean**2), self.prior.bias_var
 
     def is_identity(self):
         """Where C(c) = c in every layer: phi linear, without bias."""
-        return self.dual.is_straight() & (self.prior.bias_var == 0)
+        return self.dual.is_straight() & (self.prior.bias_var == 0) & self.keeps_one
 
     def limit(self, at_zero):
         if self.between:
@@ -237,7 +250,9 @@ class Dense(Layer):
     def variances_met(self, q):
         return [q]
 
-    has_section = True
+    @property
+    def has_section(self):
+        return self.keeps_one
 
     def near(self, q):
         return replaced(self, dual=self.dual.near(q))

@@ -49,6 +49,10 @@ class Residual(Layer):
 
     mixes = False
 
+    @property
+    def keeps_one(self):
+        return self.branch.keeps_one
+
     def _sum(self, straight, through):
         return self.skip**2 * straight + self.scale**2 * through
 
@@ -70,6 +74,12 @@ class Residual(Layer):
 
     def tangent(self, q):
         return self._sum(1.0, self.branch.tangent(q))
+
+    def gap(self, q):
+        return self._sum(0.0, self.branch.gap(q))
+
+    def slope_at_one(self, q):
+        return self._sum(1.0, self.branch.slope_at_one(q))
 
     def slope(self, q, theta):
         return self._sum(1.0, self.branch.slope(q, theta))
