@@ -35,6 +35,7 @@ from .grids.phase_diagrams import PhaseDiagram as PhaseDiagram
 from .grids.phase_diagrams import phase_diagram as phase_diagram
 from .grids.sweeps import Sweep as Sweep
 from .grids.sweeps import sweep as sweep
+from .layers import GLU as GLU
 from .layers import Chain as Chain
 from .layers import Dense as Dense
 from .layers import Dropout as Dropout

@@ -4,11 +4,13 @@ from meanfield.layers.base import Layer
 from meanfield.layers.chain import Chain, as_layer
 from meanfield.layers.dense import Dense, as_dense
 from meanfield.layers.dropout import Dropout
+from meanfield.layers.gated import GLU
 from meanfield.layers.limits import LimitMap
 from meanfield.layers.normalisation import LayerNorm, RMSNorm
 from meanfield.layers.residual import Residual
 
 __all__ = [
+    "GLU",
     "Chain",
     "Dense",
     "Dropout",

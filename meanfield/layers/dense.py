@@ -7,11 +7,10 @@ import jax
 import jax.numpy as jnp
 
 from meanfield.activations.activation import Activation
-from meanfield.activations.asymptotes import asymptote_at_infinity, asymptote_at_zero
 from meanfield.activations.names import as_activation
 from meanfield.dual import Dual, LinearPieces, dual_of
 from meanfield.layers.base import Layer
-from meanfield.layers.dense_limits import dense_limit
+from meanfield.layers.dense_limits import beside, dense_limit, ends_of
 from meanfield.layers.parts import Sent
 from meanfield.numerics.pytrees import register_dataclass, replaced
 from meanfield.priors import gaussian_prior
@@ -168,9 +167,7 @@ class Dense(Layer):
         return layer, known, known & ends.smooth
 
     def _ends(self):
-        if self.dual.asymptotes is not None:
-            return self.dual.asymptotes
-        return [end(self.activation, self.dtype()) for end in (asymptote_at_zero, asymptote_at_infinity)]
+        return ends_of(self.activation, self.dual, self.dtype())
 
     # --- growth at many variances ---------------------------------------------------------
 
@@ -245,7 +242,7 @@ class Dense(Layer):
 
     def with_moments(self, duals):
         dual = next(duals)
-        return replaced(self, dual=dual, activation=_ANY if dual.exact() is None else self.activation)
+        return replaced(self, dual=dual, activation=beside(dual, self.activation))
 
     def variances_met(self, q):
         return [q]
@@ -281,9 +278,6 @@ def as_dense(activation, prior=None) -> Dense:
     if not isinstance(activation, Dense) or activation.between:
         raise TypeError(f"this is known of dense layers alone, got a {type(activation).__name__}")
     return activation
-
-
-_ANY = as_activation("linear")  # beside a table that stands alone no activation is asked
 
 
 def _finite(x):

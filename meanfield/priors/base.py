@@ -107,15 +107,15 @@ def is_prior(value) -> bool:
     return isinstance(value, Prior)
 
 
-def gaussian_prior(prior):
-    """The prior, if pre-activations under it are Gaussian. Raises TypeError."""
+def gaussian_prior(prior, name="prior"):
+    """The prior, if pre-activations under it are Gaussian. Raises TypeError naming the argument."""
     if not is_prior(prior):
         raise TypeError(
-            f"prior must be a meanfield.NormalPrior, OrthogonalPrior or AsymmetricPrior, got {prior!r}"
+            f"{name} must be a meanfield.NormalPrior, OrthogonalPrior or AsymmetricPrior, got {prior!r}"
         )
     if not prior.is_gaussian:
         raise TypeError(
-            "prior must be a meanfield.NormalPrior or OrthogonalPrior here: this needs Gaussian "
+            f"{name} must be a meanfield.NormalPrior or OrthogonalPrior here: this needs Gaussian "
             "pre-activations, and those of an AsymmetricPrior are not; use density_evolution, "
             "population_dynamics, propagate, fixed_point or phase_diagram"
         )
