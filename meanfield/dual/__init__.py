@@ -4,6 +4,7 @@ from meanfield.dual.base import Dual
 from meanfield.dual.choice import QuadratureWarning, dual_of, is_tabulable
 from meanfield.dual.closed_forms import closed_form
 from meanfield.dual.homogeneous import LinearPieces, QuadraticPieces
+from meanfield.dual.levels import Levels
 from meanfield.dual.quadrature import QuadratureDual
 from meanfield.dual.tables.build import tables_of
 from meanfield.dual.tables.cells import panel_of
@@ -11,6 +12,7 @@ from meanfield.dual.tables.lookup import TabulatedDual
 
 __all__ = [
     "Dual",
+    "Levels",
     "LinearPieces",
     "QuadraticPieces",
     "QuadratureDual",

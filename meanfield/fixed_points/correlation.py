@@ -79,7 +79,31 @@ def _at_limit(layer, status) -> FixedPoint:
     one_minus_c = jnp.where(~limit.known | limit.frozen, jnp.nan, 2 * jnp.sin(limit.theta / 2) ** 2)
     gradient = limit.chi_1 if layer.keeps_one else limit.chi_perp / limit.growth
     status = jnp.asarray(status, jnp.int32)
-    return _point(value, one_minus_c, chi_q, limit.chi_c, limit.chi_1, chi_perp, status, gradient)
+    point = _point(value, one_minus_c, chi_q, limit.chi_c, limit.chi_1, chi_perp, status, gradient)
+    return _drifting(layer, point)
+
+
+def _drifting(layer, point) -> FixedPoint:
+    """The same where unbounded signals are merely added to: every rate per layer tends to 1."""
+    drift = layer.drift()
+    if drift is None:
+        return point
+    increment, known = drift
+    drifts = known & (point.status == Status.UNBOUNDED)
+    theta, _ = drift_angle(increment)
+    one = jnp.ones_like(point.chi_q)
+    one_minus_c = 2 * jnp.sin(theta / 2) ** 2
+    status = jnp.asarray(Status.DRIFTING, jnp.int32)
+    there = _point(point.q, one_minus_c, one, one, one, one, status, one)
+    return jax.tree.map(lambda a, b: jnp.where(drifts, a, b), there, point)
+
+
+def drift_angle(increment):
+    """(theta*, Q) of what every layer adds: signals of unbounded variance end at that angle."""
+    one = jnp.ones((), increment.dtype())
+    added = increment.variance_map(one)
+    scale = 1 / jnp.where(added > 0, added, 1.0)
+    return increment.fixed_angle(one, scale, increment.slope_at_one(one) * scale), added
 
 
 def _point(q, one_minus_c, chi_q, chi_c, chi_1, chi_perp, status, gradient) -> FixedPoint:

@@ -126,6 +126,17 @@ class Layer(Part, ABC):
             return LimitMap.unknown(jnp.zeros((), self.dtype()))
         return LimitMap.of_homogeneous(*ends)
 
+    def saturated(self) -> "tuple[Layer, Array] | None":
+        """(layer, known) that unbounded signals see where it bounds them.
+
+        Its Q(q), and q times its gain, do not depend on q. None where a kind of layer never bounds signals.
+        """
+        return None
+
+    def drift(self) -> "tuple[Layer, Array] | None":
+        """(layer, known): what is added to unbounded signals, where that is all that happens to them."""
+        return None
+
     # --- growth at many variances, for a solver that looks for all fixed points ------------
 
     def growth_rows(self, q: Float[Array, " n"]) -> Any:

@@ -12,6 +12,7 @@ from meanfield.activations.names import as_activation
 from meanfield.layers.base import Layer, fewest
 from meanfield.layers.contract import keeps_contract
 from meanfield.layers.dense import Dense
+from meanfield.layers.drift import Increment
 from meanfield.layers.parts import Part
 from meanfield.numerics.pytrees import register_dataclass, replaced
 from meanfield.priors import is_prior
@@ -162,6 +163,14 @@ class Chain(Layer):
             True,
         )
         return replaced(self, layers=layers), every(known), every(smooth)
+
+    def saturated(self):
+        first, *others = self.layers
+        ends = first.saturated()
+        return ends and (replaced(self, layers=(ends[0], *others)), ends[1])
+
+    def drift(self):
+        return Increment.of([layer.drift() for layer in self.layers])
 
     # --- growth at many variances: the last layer's, behind the others --------------------
 

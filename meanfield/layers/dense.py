@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from meanfield.activations.activation import Activation
 from meanfield.activations.names import as_activation
-from meanfield.dual import Dual, LinearPieces, dual_of
+from meanfield.dual import Dual, Levels, LinearPieces, dual_of
 from meanfield.layers.base import Layer
 from meanfield.layers.dense_limits import beside, dense_limit, ends_of
 from meanfield.layers.parts import Sent
@@ -166,6 +166,16 @@ class Dense(Layer):
         layer = replaced(self, prior=self.prior.without_bias(), dual=pieces, between=between)
         return layer, known, known & ends.smooth
 
+    def saturated(self):
+        """Two levels of a bounded activation, as far as any signal is from its scale."""
+        far = self._ends()[1]
+        sizes = jnp.asarray(_NEARLY_FAR, self.dtype()), jnp.asarray(_FAR, self.dtype())
+        nearly, square = (self.dual.variance(q) for q in sizes)
+        bounded = (far.degree == 1) & far.smooth & (far.left**2 + far.right**2 < _FLAT)
+        known = bounded & (jnp.abs(nearly - square) <= 1e-6 * square) & (square > 0)
+        levels = Levels(self.dual.mean(sizes[1]), jnp.where(known, square, 1.0))
+        return replaced(self, dual=levels), known
+
     def _ends(self):
         return ends_of(self.activation, self.dual, self.dtype())
 
@@ -264,6 +274,10 @@ class Dense(Layer):
     @property
     def points_at_once(self):
         return self.dual.points_at_once
+
+
+_NEARLY_FAR, _FAR = 2.0**60, 2.0**100
+_FLAT = 1e-24
 
 
 def as_dense(activation, prior=None) -> Dense:

@@ -6,7 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from meanfield.layers.base import Layer
-from meanfield.numerics.pytrees import register_dataclass
+from meanfield.numerics.pytrees import register_dataclass, replaced
 from meanfield.support import validation
 
 
@@ -98,6 +98,9 @@ class RMSNorm(_Homogeneous):
         # Nothing, but with a square root that has a derivative.
         at_large = jnp.finfo(self.dtype()).tiny
         return Scaling(jnp.where(at_zero, at_small, at_large)), jnp.asarray(True), jnp.asarray(True)
+
+    def saturated(self):
+        return replaced(self, eps=jnp.zeros_like(self.eps)), jnp.asarray(True)
 
     def is_valid(self):
         return jnp.isfinite(self.gain) & (self.gain > 0) & jnp.isfinite(self.eps) & (self.eps >= 0)
