@@ -23,6 +23,8 @@ from .fixed_points.criticality import NoCriticalPointWarning as NoCriticalPointW
 from .fixed_points.criticality import critical_line as critical_line
 from .fixed_points.criticality import critical_point as critical_point
 from .fixed_points.criticality import critical_weight_var as critical_weight_var
+from .fixed_points.drift import Drift as Drift
+from .fixed_points.drift import drift as drift
 from .fixed_points.gains import preserving_weight_var as preserving_weight_var
 from .fixed_points.point import fixed_point as fixed_point
 from .fixed_points.point import fixed_points as fixed_points
@@ -43,8 +45,11 @@ from .layers import Layer as Layer
 from .layers import LayerNorm as LayerNorm
 from .layers import Residual as Residual
 from .layers import RMSNorm as RMSNorm
+from .maps import Flow as Flow
 from .maps import Trajectory as Trajectory
 from .maps import c_map as c_map
+from .maps import gradient_growth as gradient_growth
+from .maps import infinite_depth as infinite_depth
 from .maps import propagate as propagate
 from .maps import q_map as q_map
 from .priors import NormalPrior as NormalPrior
