@@ -26,6 +26,8 @@ from .fixed_points.criticality import critical_weight_var as critical_weight_var
 from .fixed_points.drift import Drift as Drift
 from .fixed_points.drift import drift as drift
 from .fixed_points.gains import preserving_weight_var as preserving_weight_var
+from .fixed_points.modes import FourierModes as FourierModes
+from .fixed_points.modes import fourier_modes as fourier_modes
 from .fixed_points.point import fixed_point as fixed_point
 from .fixed_points.point import fixed_points as fixed_points
 from .fixed_points.result import FixedPoint as FixedPoint
@@ -39,6 +41,7 @@ from .grids.sweeps import Sweep as Sweep
 from .grids.sweeps import sweep as sweep
 from .layers import GLU as GLU
 from .layers import Chain as Chain
+from .layers import Conv as Conv
 from .layers import Dense as Dense
 from .layers import Dropout as Dropout
 from .layers import Layer as Layer

@@ -2,6 +2,7 @@
 
 from meanfield.layers.base import Layer
 from meanfield.layers.chain import Chain, as_layer
+from meanfield.layers.convolution import Conv
 from meanfield.layers.dense import Dense, as_dense
 from meanfield.layers.dropout import Dropout
 from meanfield.layers.gated import GLU
@@ -12,6 +13,7 @@ from meanfield.layers.residual import Residual
 __all__ = [
     "GLU",
     "Chain",
+    "Conv",
     "Dense",
     "Dropout",
     "Layer",

@@ -88,6 +88,14 @@ class Layer(Part, ABC):
         """Q(0)."""
         return self.variance_map(jnp.zeros((), self.dtype()))
 
+    def mode_rates(self, q: Scalar, theta: Scalar | None, image_size: tuple[int, ...]) -> tuple[Any, Any]:
+        """(dQ/dq, d delta'/d delta) of every Fourier mode of an image; theta None: at c = 1.
+
+        A number where all modes are alike, which they are where positions do not mix.
+        """
+        radial = jax.jvp(self.variance_map, (q,), (jnp.ones_like(q),))[1]
+        return radial, self.slope_at_one(q) if theta is None else self.slope(q, theta)
+
     def opposite_gap(self, q: Scalar) -> Scalar:
         """1 - C(-1): 2 where opposite signals stay opposite (odd maps), 0 where they become equal."""
         return 1 - self.covariance_map(q, q, -jnp.ones_like(q)) / self.variance_map(q)

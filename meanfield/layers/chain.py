@@ -138,6 +138,24 @@ class Chain(Layer):
                 theta = _angle_behind(theta, layer.pair_gain(before, theta) * before / after)
         return total
 
+    def mode_rates(self, q, theta, image_size):
+        radial, angular = 1.0, 1.0
+        places = zip(self.layers, self._variances(q), self._parted(q), strict=False)
+        for layer, before, delta in places:
+            if theta is None:
+                rates = _at(
+                    delta,
+                    before,
+                    lambda angle, f=layer, q=before: f.mode_rates(q, angle, image_size),
+                    layer.mode_rates(before, None, image_size),
+                )
+            else:
+                rates = layer.mode_rates(before, theta, image_size)
+                gain = layer.pair_gain(before, theta)
+                theta = _angle_behind(theta, gain * before / layer.variance_map(before))
+            radial, angular = radial * rates[0], angular * rates[1]
+        return radial, angular
+
     def affine(self):
         total = 1.0, 0.0
         for layer in self.layers:
@@ -249,7 +267,8 @@ def _at(delta, q, apart, together):
         return together
     differ = delta > 0
     one_minus_c = jnp.minimum(jnp.where(differ, delta / q, 0.5), 1.0)  # above 1 by rounding alone
-    return jnp.where(differ, apart(2 * jnp.arcsin(jnp.sqrt(one_minus_c / 2))), together)
+    there = apart(2 * jnp.arcsin(jnp.sqrt(one_minus_c / 2)))
+    return jax.tree.map(lambda a, b: jnp.where(differ, a, b), there, together)
 
 
 def _angle_behind(theta, ratio):

@@ -289,7 +289,7 @@ def as_dense(activation, prior=None) -> Dense:
         return Dense(activation, prior)
     if prior is not None:
         raise TypeError("prior must be left out where a layer is given: the layer has its own")
-    if not isinstance(activation, Dense) or activation.between:
+    if type(activation) is not Dense or activation.between:
         raise TypeError(f"this is known of dense layers alone, got a {type(activation).__name__}")
     return activation
 

@@ -85,6 +85,9 @@ class Residual(Layer):
     def slope(self, q, theta):
         return self._sum(1.0, self.branch.slope(q, theta))
 
+    def mode_rates(self, q, theta, image_size):
+        return tuple(self._sum(1.0, x) for x in self.branch.mode_rates(q, theta, image_size))
+
     def variance_from_silence(self):
         return self._sum(0.0, self.branch.variance_from_silence())
 

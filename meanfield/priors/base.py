@@ -26,6 +26,8 @@ class Prior:
     """Whether pre-activations are Gaussian at infinite width."""
     independent_rows: ClassVar[bool] = True
     """Whether neurons are independent given what they receive."""
+    spreads: ClassVar[bool] = True
+    """Whether kernels of convolutions have weights away from their centre."""
     handlers: ClassVar[dict[str, str]] = {}
     """What takes the place of functions of meanfield for this prior: name to "module:function"."""
 
