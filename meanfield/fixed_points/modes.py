@@ -36,7 +36,7 @@ def fourier_modes(layer, image_size: Sequence[int], *, q0=1.0, c0=0.0) -> Fourie
     """What every Fourier mode of an image is multiplied by in a layer, and how deep it reaches.
 
     layer: a ``Conv``, or a ``Chain`` or ``Residual`` with some. image_size: positions along every axis.
-    q0, c0: as for ``fixed_point``; all broadcast. NaN where there is no finite, stable fixed point.
+    q0, c0: as for ``fixed_point``; all broadcast. NaN where no finite variance stays.
 
     Mode 0 is uniform and has the rates of a dense layer. In a plain convolution mode k has these times
     ``Conv.eigenvalues``, which may be negative: the deviation then alternates.
@@ -45,7 +45,7 @@ def fourier_modes(layer, image_size: Sequence[int], *, q0=1.0, c0=0.0) -> Fourie
     """
     layer = as_layer(layer)
     point = fixed_point(layer, q0=q0, c0=c0)
-    stays = point.status == Status.CONVERGED
+    stays = (point.status == Status.CONVERGED) | (point.status == Status.MARGINAL)
     q = jnp.where(stays, point.q, jnp.nan)
     return pointwise(_modes, layer, q, point.one_minus_c, static=(tuple(image_size),))
 
@@ -60,8 +60,8 @@ def _modes(layer, q, one_minus_c, image_size) -> FourierModes:
     parted = one_minus_c > 0
     angle = 2 * jnp.arcsin(jnp.sqrt(jnp.where(parted, one_minus_c, 0.5) / 2))
     at_c = jnp.where(parted, rates(theta=angle)[1], at_one)
-    chi = [
+    chi_q, chi_c, chi_1 = (
         jnp.broadcast_to(jnp.where(known, x, jnp.nan), image_size)
         for x in (radial, scale * at_c, scale * at_one)
-    ]
-    return FourierModes(*chi, depth_scale(chi[0]), depth_scale(chi[1]))
+    )
+    return FourierModes(chi_q, chi_c, chi_1, depth_scale(chi_q), depth_scale(chi_c))
