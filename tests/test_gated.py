@@ -96,6 +96,14 @@ def test_a_transformer_block_is_where_its_iteration_ends(x64):
     assert relative(found.q, path.q[-1]) <= 1e-12 and relative(found.c, path.c[-1]) <= 1e-10
 
 
+def test_signals_stay_apart_by_their_share_down_to_the_smallest_number(x64):
+    layer = mf.Chain(mf.RMSNorm(), mf.GLU("relu", gate=P(0.5, 0.1), up=P(0.5, 0.2), down=P(0.8, 0.2)))
+    found = mf.fixed_point(layer)
+    path = mf.propagate(layer, depth=3000)
+    assert found.chi_1 < 1 and path.one_minus_c[-1] == 0.0
+    assert relative(path.one_minus_c[200] / path.one_minus_c[199], found.chi_1) <= 1e-10
+
+
 def values(p):
     glu = mf.GLU("erf", gate=P(p["g"], p["gb"]), up=P(p["u"], p["ub"]), down=P(p["d"], p["db"]))
     found = mf.fixed_point(mf.Residual(mf.Chain(mf.RMSNorm(p["gain"]), glu), skip=p["skip"], scale=1.1))

@@ -109,6 +109,12 @@ class GLU(Layer):
         down = self.down.weight_var
         return down * self.up.weight_var * self._opening(q), down * self.gate.weight_var
 
+    def separation_map(self, q, one_minus_c):
+        of_up, _ = self._weights(q)
+        delta, gate_var = q * one_minus_c, self._gate_var(q)
+        gates = self.dual.separation(gate_var, self.gate.weight_var * delta / gate_var)
+        return of_up * delta + self.down.weight_var * gates * self._up_var(q - delta)
+
     def tangent(self, q):
         """chi_perp = sigma_3^2 [sigma_2^2 E phi^2 + sigma_1^2 E phi'^2 (sigma_2^2 q + sigma_b2^2)]."""
         of_up, of_gate = self._weights(q)
