@@ -147,6 +147,8 @@ def test_a_diagram_over_keep_has_the_phase_of_the_gradient(x64):
     assert np.all(diagram.status == mf.Status.CONVERGED)
     apart = diagram.phase != mf.Phase.CRITICAL
     assert np.array_equal((diagram.phase == mf.Phase.CHAOTIC)[apart], (diagram.chi_perp > 1)[apart])
+    labels = [text.get_text() for text in diagram.plot().get_legend().get_texts()]
+    assert r"$\chi_\perp = 1$" in labels  # the line between the phases is theirs
     few = mf.fixed_point(dropped("tanh", np.linspace(0.5, 1, 24)[:, None][:3], P(diagram.weight_var, 0.05)))
     assert np.max(np.abs(few.c.T - diagram.c[:3].T)) <= 1e-10
 
