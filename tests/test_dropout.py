@@ -154,16 +154,17 @@ def test_a_diagram_over_keep_has_the_phase_of_the_gradient(x64):
 
 
 def networks(keep, weight_var, bias_var, layers, signals, width=1000, count=40):
-    """Statistics of NumPy networks with masks: q and 1 - c of two signals, one row a network."""
+    """NumPy networks with masks, one row each: q, delta of two signals, growth of a tangent of the first."""
     rng, rows = np.random.default_rng(3), []
     for _ in range(count):
-        h = signals @ rng.standard_normal((2, width))
+        h, tangent = signals @ rng.standard_normal((2, width)), rng.standard_normal(width)
         for _ in range(layers):
             mask = (rng.random(h.shape) < keep) / keep
             weights = rng.standard_normal((width, width)) * np.sqrt(weight_var / width)
             bias = np.sqrt(bias_var) * rng.standard_normal(width)
+            tangent = (tangent * mask[0] / np.cosh(h[0]) ** 2) @ weights
             h = (np.tanh(h) * mask) @ weights + bias
-        rows.append([np.mean(h[0] ** 2), np.mean((h[0] - h[1]) ** 2) / 2])
+        rows.append([np.mean(h[0] ** 2), np.mean((h[0] - h[1]) ** 2) / 2, np.mean(tangent**2)])
     return np.array(rows)
 
 
@@ -172,7 +173,8 @@ def test_networks_with_masks_do_as_the_theory_says(x64):
     layer = dropped("tanh", 0.8, P(1.8, 0.1))
     path = mf.propagate(layer, q0=1.0, c0=1.0, depth=6)
     found = networks(0.8, 1.8, 0.1, 6, np.array([[1.0, 0.0], [1.0, 0.0]]))
-    expected = [path.q[-1], path.q[-1] * path.one_minus_c[-1]]
+    growth = mf.gradient_growth(layer, q0=1.0, depth=6)[0]
+    expected = [path.q[-1], path.q[-1] * path.one_minus_c[-1], growth]
     deviation = (found.mean(0) - expected) / (found.std(0) / np.sqrt(len(found)))
     assert np.all(np.abs(deviation) <= 3.5), deviation
 
