@@ -1,14 +1,13 @@
 """One layer, and many: the q-map, the c-map, and a pair of signals followed through depth."""
 
-import functools
 from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from meanfield.layers import as_layer
-from meanfield.layers.schedules import is_schedule, stacked_layers
+from meanfield.layers import Residual, as_layer
+from meanfield.layers.schedules import is_schedule, runs_of
 from meanfield.numerics.broadcasting import pointwise
 from meanfield.numerics.pytrees import register_dataclass
 from meanfield.priors import handler
@@ -35,8 +34,8 @@ def c_map(activation, prior=None, *, c, q, q2=None) -> Float[Array, "..."]:
     """C(c): correlation of two signals one layer on, from their correlation and variances.
 
     c: -1 <= c <= 1. q: variance of the first signal, and of the second unless q2 > 0
-    is given. Exactly 1 at c = 1 for equal variances. Raises TypeError or ValueError.
-    Source: THEORY section 3.
+    is given. Exactly 1 at c = 1 for equal variances, unless the layer parts equal signals.
+    Raises TypeError or ValueError. Source: THEORY section 3.
     """
     layer = as_layer(activation, prior)
     c = validation.real("c", c, low=-1.0, high=1.0)
@@ -71,7 +70,7 @@ def propagate(activation, prior=None, *, q0=1.0, c0=0.5, depth=None, q2=None) ->
     it is another. All broadcast with the prior. A list or tuple of priors is a schedule: the
     first is the first layer's, and so on, and their number is the depth; for an array of weight variances,
     ``[NormalPrior(w) for w in weight_vars]``. The priors are of one class. A list of layers, without a
-    prior, is one too.
+    prior, is one too, and they may be of any kinds: a stem, blocks, a head.
 
     With an ``AsymmetricPrior`` the result is a ``PopulationDynamics``, sampled, whose fields q, c and q2
     mean the same. Raises TypeError or ValueError. Source: THEORY section 3.
@@ -79,22 +78,114 @@ def propagate(activation, prior=None, *, q0=1.0, c0=0.5, depth=None, q2=None) ->
     if (other := handler(prior, "propagate")) is not None:
         depth = _DEPTH if depth is None else depth
         return other(activation, prior, q0=q0, c0=c0, depth=depth, q2=q2)
-    scheduled = is_schedule(activation, prior)
-    if scheduled:
-        layer, depth = stacked_layers(activation, prior, depth), None
-    else:
-        layer = as_layer(activation, prior)
-        depth = validation.count("depth", _DEPTH if depth is None else depth, low=0)
+    runs = _runs(activation, prior, depth)
     q0 = validation.real("q0", q0, low=0.0, low_open=True)
     c0 = validation.real("c0", c0, low=-1.0, high=1.0)
-    apply = functools.partial(pointwise, static=(depth,), stacked=scheduled, optimization=2)
     if q2 is None:
-        result = apply(_equal_trajectory, layer, q0, c0)
-    else:
-        q2 = validation.real("q2", q2, low=0.0, low_open=True)
-        result = apply(_trajectory, layer, q0, q2, c0)
-    layer.look_at(result.q)
-    return jax.tree.map(lambda x: jnp.moveaxis(x, -1, 0), result)
+        q, one_minus_c = _through(_equal_states, runs, (q0, 1 - jnp.asarray(c0)))
+        return Trajectory(
+            q, jnp.concatenate([jnp.broadcast_to(c0, q.shape[1:])[None], 1 - one_minus_c[1:]]), q, one_minus_c
+        )
+    q2 = validation.real("q2", q2, low=0.0, low_open=True)
+    q, q2, c = _through(_states, runs, (q0, q2, c0))
+    return Trajectory(q, c, q2, 1 - c)
+
+
+def gradient_growth(activation, prior=None, *, q0=1.0, depth=None) -> Float[Array, "layers ..."]:
+    """Squared norm of a gradient at every layer over that at the last; shape (depth + 1, ...).
+
+    Entry 0 is the start. It is the product of chi_perp over the layers that follow, by which tangents grow
+    too. Arguments and errors as for ``propagate``. Source: Schoenholz et al. 2017.
+    """
+    q0 = validation.real("q0", q0, low=0.0, low_open=True)
+    _, log_growth = _through(_gradient_states, _runs(activation, prior, depth), (q0, 0.0))
+    return jnp.exp(log_growth[-1] - log_growth)
+
+
+@register_dataclass
+@dataclass(frozen=True, eq=False)
+class Flow:
+    """Statistics along a network of infinitely many layers; shape (steps + 1, ...), entry 0 the start.
+
+    t: share of the network that lies behind, from 0 to 1. q: variance. c: correlation; one_minus_c: 1 - c.
+    growth: of the squared norm of a tangent since t = 0.
+    """
+
+    t: Float[Array, "steps ..."]
+    q: Float[Array, "steps ..."]
+    c: Float[Array, "steps ..."]
+    one_minus_c: Float[Array, "steps ..."]
+    growth: Float[Array, "steps ..."]
+
+
+def infinite_depth(branch, *, scale=1.0, q0=1.0, c0=0.5, steps=256) -> Flow:
+    r"""Signals in a residual network of L layers x + scale / sqrt(L) f(x) as L goes to infinity.
+
+    branch: the layer f, which ends in weights. scale, q0, c0: broadcast with its parameters. steps: of the
+    method of Runge and Kutta; the error falls like steps^-4.
+
+    The statistics obey dK/dt = scale^2 F(K), F the map of the branch, and tangents
+    d log g/dt = scale^2 chi_perp: both stay finite at any depth. Differentiable.
+    Raises TypeError or ValueError. Source: Hayou et al. 2021, arXiv:2010.12859; THEORY section 12.
+    """
+    layer = Residual(branch, scale=scale).branch
+    scale = validation.real("scale", scale)
+    q0 = validation.real("q0", q0, low=0.0, low_open=True)
+    c0 = validation.real("c0", c0, low=-1.0, high=1.0)
+    steps = validation.count("steps", steps)
+    found = pointwise(_flow, layer, scale, q0, c0, static=(steps,), optimization=2)
+    return jax.tree.map(lambda x: jnp.moveaxis(x, -1, 0), found)
+
+
+def _flow(layer, scale, q0, c0, steps):
+    def rate(state):
+        q, delta, _ = state
+        flow = layer.variance_map(q), layer.separation_map(q, _within(delta / q, 0.0, 2.0)), layer.tangent(q)
+        return tuple(scale**2 / steps * x for x in flow)
+
+    def moved(state, slope, by):
+        return tuple(x + by * dx for x, dx in zip(state, slope, strict=True))
+
+    def step(state, _):
+        first = rate(state)
+        second = rate(moved(state, first, 0.5))
+        third = rate(moved(state, second, 0.5))
+        fourth = rate(moved(state, third, 1.0))
+        slopes = zip(first, second, third, fourth, strict=True)
+        state = moved(state, tuple((a + 2 * b + 2 * c + d) / 6 for a, b, c, d in slopes), 1.0)
+        return state, state
+
+    start = q0, q0 * (1 - c0), jnp.zeros_like(q0)
+    _, states = jax.lax.scan(step, start, None, length=steps)
+    q, delta, log_growth = (jnp.concatenate([x[None], later]) for x, later in zip(start, states, strict=True))
+    one_minus_c = delta / q
+    flow = Flow(jnp.linspace(0, 1, steps + 1), q, 1 - one_minus_c, one_minus_c, jnp.exp(log_growth))
+    return jax.tree.map(lambda x: jnp.where(layer.is_valid(), x, jnp.nan), flow)
+
+
+def _runs(activation, prior, depth) -> list:
+    """(layer, depth) one after another; depth None: the layer's leaves have layers along their last axis."""
+    if is_schedule(activation, prior):
+        return [(run, None) for run in runs_of(activation, prior, depth)]
+    depth = validation.count("depth", _DEPTH if depth is None else depth, low=0)
+    return [(as_layer(activation, prior), depth)]
+
+
+def _through(states, runs, start):
+    """Every state on the way from the start, one a layer along the first axis."""
+    parts: list[list] = []
+    for layer, depth in runs:
+        found = pointwise(states, layer, *start, static=(depth,), stacked=depth is None, optimization=2)
+        found = [jnp.moveaxis(x, -1, 0) for x in found]
+        layer.look_at(found[0])
+        parts.append([x[bool(parts) :] for x in found])
+        start = tuple(x[-1] for x in found)
+    return tuple(_joined(pieces) for pieces in zip(*parts, strict=True))
+
+
+def _joined(pieces):
+    shape = jnp.broadcast_shapes(*(x.shape[1:] for x in pieces))
+    return jnp.concatenate([jnp.broadcast_to(x, x.shape[:1] + shape) for x in pieces])
 
 
 def _variance(layer, q):
@@ -127,25 +218,29 @@ def _correlation(layer, c, q, q2):
     return jnp.where(valid, value, jnp.nan)
 
 
-def _equal_trajectory(layer, q0, c0, depth):
+def _equal_states(layer, q0, one_minus_c0, depth):
     def step(layer, q, one_minus_c):
         q_next = layer.variance_map(q)
         return q_next, _one_minus_c(layer, q, q_next, one_minus_c)
 
-    q, one_minus_c = _states(step, layer, (q0, 1 - c0), depth)
-    c = jnp.concatenate([c0[None], 1 - one_minus_c[1:]])
-    return _valid_trajectory(layer, Trajectory(q, c, q, one_minus_c))
+    return _followed(step, layer, (q0, one_minus_c0), depth)
 
 
-def _trajectory(layer, q0, q2, c0, depth):
+def _states(layer, q0, q2, c0, depth):
     def step(layer, q, q2, c):
         return layer.variance_map(q), layer.variance_map(q2), _correlation(layer, c, q, q2)
 
-    q, q2, c = _states(step, layer, (q0, q2, c0), depth)
-    return _valid_trajectory(layer, Trajectory(q, c, q2, 1 - c))
+    return _followed(step, layer, (q0, q2, c0), depth)
 
 
-def _states(step, layer, start, depth):
+def _gradient_states(layer, q0, log_growth0, depth):
+    def step(layer, q, log_growth):
+        return layer.variance_map(q), log_growth + jnp.log(layer.tangent(q))
+
+    return _followed(step, layer, (q0, log_growth0), depth)
+
+
+def _followed(step, layer, start, depth):
     """The start and what every layer makes of it, stacked; depth None: ``layer`` holds one after another."""
 
     def advance(state, own):
@@ -154,8 +249,6 @@ def _states(step, layer, start, depth):
 
     own = None if depth is not None else layer  # at one point a layer's number is the only axis
     _, states = jax.lax.scan(advance, start, own, length=depth)
-    return tuple(jnp.concatenate([s[None], x]) for s, x in zip(start, states, strict=True))
-
-
-def _valid_trajectory(layer, trajectory):
-    return jax.tree.map(lambda x: jnp.where(jnp.all(layer.is_valid()), x, jnp.nan), trajectory)
+    found = (jnp.concatenate([s[None], x]) for s, x in zip(start, states, strict=True))
+    valid = jnp.all(layer.is_valid())
+    return tuple(jnp.where(valid, x, jnp.nan) for x in found)

@@ -19,6 +19,7 @@ class Status(IntEnum):
     MAX_STEPS = 5
     INVALID = 6
     INACCURATE = 7
+    DRIFTING = 8
 
     @property
     def message(self) -> str:
@@ -29,6 +30,7 @@ class Status(IntEnum):
 _MESSAGES = {
     Status.CONVERGED: "The variance converges to a finite, non-zero, stable fixed point.",
     Status.UNBOUNDED: "The variance grows without bound; c and the chi's are those of the limit map.",
+    Status.DRIFTING: "The variance grows linearly with depth; c is approached by a power of the depth.",
     Status.VANISHING: "The variance decays to zero; c and the chi's are those of the limit map.",
     Status.MARGINAL: "Every variance is a fixed point; q is the starting value.",
     Status.UNSTABLE: "The fixed point repels (|chi_q| > 1): the variance leaves it, or oscillates about it.",
@@ -42,7 +44,7 @@ _MESSAGES = {
 
 
 class Phase(IntEnum):
-    """Whether nearby signals merge or part with depth, from chi_1 = C'(1).
+    """Whether nearby signals merge or part with depth, from chi_1 = C'(1); of noisy layers, gradients alone.
 
     CRITICAL: chi_1 = 1 at a variance that stays (CONVERGED, MARGINAL), so that gradients keep their norm.
     NEUTRAL: chi_1 = 1 where it does not: the limit map neither merges nor parts signals, and gradients grow

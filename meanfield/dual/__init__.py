@@ -4,6 +4,7 @@ from meanfield.dual.base import Dual
 from meanfield.dual.choice import QuadratureWarning, dual_of, is_tabulable
 from meanfield.dual.closed_forms import closed_form
 from meanfield.dual.homogeneous import Homogeneous1, Homogeneous2
+from meanfield.dual.levels import Levels
 from meanfield.dual.quadrature import QuadratureDual
 from meanfield.dual.tables.build import tables_of
 from meanfield.dual.tables.cells import panel_of
@@ -13,6 +14,7 @@ __all__ = [
     "Dual",
     "Homogeneous1",
     "Homogeneous2",
+    "Levels",
     "QuadratureDual",
     "QuadratureWarning",
     "TabulatedDual",

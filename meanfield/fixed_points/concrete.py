@@ -57,7 +57,7 @@ def solve_concrete(layer: Layer, q0, c0) -> FixedPoint | None:
 def is_adaptive(layer: Layer, size: int) -> bool:
     """Whether points of layers of this kind are solved one by one: few, without tables at hand."""
     moments = layer.moments()
-    if size > MOST_POINTS or not moments or layer.traced or is_at_hand(layer):
+    if size > MOST_POINTS or not moments or layer.traced or is_at_hand(layer) or not layer.keeps_one:
         return False
     numbers = all(np.ndim(p) == 0 for activation, _ in moments for p in activation.params)
     return numbers and all(dual.is_surveyable for _, dual in moments)

@@ -63,7 +63,7 @@ def _at_finite(layer, q, status) -> FixedPoint:
     chi_perp = layer.tangent(q)
     # At a fixed point image = q; where every q is one, this still gives C(1) = 1.
     scale = q / jnp.where(image == 0, 1.0, image)
-    chi_1 = chi_perp * scale
+    chi_1 = layer.slope_at_one(q) * scale
     theta = layer.fixed_angle(q, scale, chi_1)
     chaotic = theta > 0
     slope = layer.slope(q, jnp.where(chaotic, theta, 1.0)) * scale
@@ -75,7 +75,8 @@ def _at_finite(layer, q, status) -> FixedPoint:
     if layer.affine() is None:
         doubtful |= may_be_a_fold(q, chi_q, layer.error(q))
     status = jnp.where(doubtful & (status == Status.CONVERGED), Status.INACCURATE, status)
-    return _point(q, one_minus_c, chi_q, chi_c, chi_1, chi_perp, status, errors)
+    gradient = chi_1 if layer.keeps_one else chi_perp * scale
+    return _point(q, one_minus_c, chi_q, chi_c, chi_1, chi_perp, status, gradient, errors)
 
 
 def _at_limit(layer, status) -> FixedPoint:
@@ -88,27 +89,49 @@ def _at_limit(layer, status) -> FixedPoint:
         jnp.where(jnp.isnan(x) & limit.known, value, x) for x in (limit.growth, limit.chi_perp)
     )
     one_minus_c = jnp.where(~limit.known | limit.frozen, jnp.nan, 2 * jnp.sin(limit.theta / 2) ** 2)
-    return _point(
-        value,
-        one_minus_c,
-        chi_q,
-        limit.chi_c,
-        limit.chi_1,
-        chi_perp,
-        jnp.asarray(status, jnp.int32),
-        (jnp.zeros_like(value), jnp.zeros_like(value)),
-    )
+    gradient = limit.chi_1 if layer.keeps_one else limit.chi_perp / limit.growth
+    status = jnp.asarray(status, jnp.int32)
+    point = _point(value, one_minus_c, chi_q, limit.chi_c, limit.chi_1, chi_perp, status, gradient)
+    return _drifting(layer, point)
 
 
-def _point(q, one_minus_c, chi_q, chi_c, chi_1, chi_perp, status, errors) -> FixedPoint:
-    phase = phase_of(chi_1, status)
+def _drifting(layer, point) -> FixedPoint:
+    """The same where unbounded signals are merely added to: every rate per layer tends to 1."""
+    drift = layer.drift()
+    if drift is None:
+        return point
+    increment, known = drift
+    drifts = known & (point.status == Status.UNBOUNDED)
+    theta, _ = drift_angle(increment)
+    one = jnp.ones_like(point.chi_q)
+    one_minus_c = 2 * jnp.sin(theta / 2) ** 2
+    status = jnp.asarray(Status.DRIFTING, jnp.int32)
+    there = _point(point.q, one_minus_c, one, one, one, one, status, one)
+    return jax.tree.map(lambda a, b: jnp.where(drifts, a, b), there, point)
+
+
+def drift_angle(increment):
+    """(theta*, Q) of what every layer adds: signals of unbounded variance end at that angle."""
+    one = jnp.ones((), increment.dtype())
+    added = increment.variance_map(one)
+    scale = 1 / jnp.where(added > 0, added, 1.0)
+    return increment.fixed_angle(one, scale, increment.slope_at_one(one) * scale), added
+
+
+def _point(q, one_minus_c, chi_q, chi_c, chi_1, chi_perp, status, gradient, errors=None) -> FixedPoint:
+    """gradient: growth of gradients over that of signals, which decides the phase. errors: 0 of a limit."""
+    phase = phase_of(gradient, status)
+    errors = (jnp.zeros_like(q), jnp.zeros_like(q)) if errors is None else errors
     return FixedPoint(q, 1 - one_minus_c, one_minus_c, chi_q, chi_c, chi_1, chi_perp, status, phase, *errors)
 
 
 def _reached_from(c0, opposite, layer, point, finite) -> FixedPoint:
-    """c0 = 1 stays there; c0 = -1 too for odd maps, and jumps to 1 for even ones; all c0 where C(c) = c."""
-    at_one, at_minus_one = c0 == 1, jnp.zeros_like(c0 == 1)
-    if opposite:
+    """c0 = 1 stays there; c0 = -1 too for odd maps, and jumps to 1 for even ones; all c0 where C(c) = c.
+
+    Where equal signals part, all c0 lead to one c*.
+    """
+    at_one, at_minus_one = (c0 == 1) & layer.keeps_one, jnp.zeros_like(c0 == 1)
+    if opposite and layer.keeps_one:
         gap = layer.opposite_gap(jnp.where(finite, point.q, 1.0))
         eps = jnp.finfo(gap.dtype).eps
         at_minus_one = finite & (c0 == -1) & (gap >= 2 - 64 * eps)
@@ -136,10 +159,11 @@ def _checked(layer, q, theta, scale, slopes, status):
     residual = jnp.abs(layer.pair_gain(q, angle) * scale - 1)
     # Rounding enters the chord through phi(u1) - phi(u2), of relative size 1/theta.
     solved = ~chaotic | (residual <= 64 * eps * (1 + 1 / angle))
-    # C is convex: its slope at c* is as far below 1 as chi_1 is above, or further.
+    # C is convex: its slope at c* is as far below 1 as chi_1 is above, or further; if equal signals part,
+    # it is below 1.
     chi_1, chi_c = slopes
     critical = jnp.abs(chi_1 - 1) <= eps ** (2 / 3)
-    solved &= ~chaotic | critical | (chi_c < (1 + chi_1) / 2)
+    solved &= ~chaotic | critical | (chi_c < ((1 + chi_1) / 2 if layer.keeps_one else 1))
     accurate = layer.error(q) <= eps**0.65
     usable = (status == Status.CONVERGED) | (status == Status.UNSTABLE)
     status = jnp.where(usable & ~solved, Status.MAX_STEPS, status)

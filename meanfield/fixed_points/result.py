@@ -20,7 +20,8 @@ class FixedPoint:
     chi_q: Q'(q*), or the growth Q(q)/q of an unbounded or vanishing variance.
     chi_c: C'(c*). chi_1: C'(1). chi_perp: growth per layer of the squared norm of a
         transverse perturbation, sigma_w^2 E phi'^2.
-    status: integers of ``Status``. phase: integers of ``Phase``, from chi_1 and status.
+    status: integers of ``Status``. phase: integers of ``Phase``, from chi_1 and status; where equal signals
+        part (``Dropout``), from chi_perp: it is then the gradient's.
     q_error, c_error: estimated errors of q and c (and of one_minus_c): those of the Gaussian moments,
         rounding included, times the condition of the fixed point. CONVERGED promises at most 1e-6 (in single
         precision 2e-3), relative of q and absolute of c: elsewhere the status is INACCURATE.
@@ -76,7 +77,7 @@ def masked(result, valid):
 
 
 def phase_of(chi_1, status):
-    """``Phase`` from the slope of the c-map at c = 1 and the status of the variance."""
+    """``Phase`` from chi_1 (or the growth of gradients, where that is another) and the variance's status."""
     tolerance = jnp.finfo(chi_1.dtype).eps ** (2 / 3)
     stays = (status == Status.CONVERGED) | (status == Status.MARGINAL)
     phase = jnp.where(chi_1 > 1, Phase.CHAOTIC, Phase.ORDERED)

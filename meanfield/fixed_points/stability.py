@@ -65,10 +65,11 @@ def exponents_at(point: FixedPoint) -> LyapunovExponents:
 @compiled(0)
 def depth_scales_at(point: FixedPoint) -> DepthScales:
     """Depth scales at a fixed point that is known."""
-    return DepthScales(q=_depth_scale(point.chi_q), c=_depth_scale(point.chi_c))
+    return DepthScales(q=depth_scale(point.chi_q), c=depth_scale(point.chi_c))
 
 
-def _depth_scale(chi):
+def depth_scale(chi):
+    """-1 / log|chi|; infinite at 1, NaN above."""
     rate = _log(jnp.abs(chi))
     critical = jnp.abs(rate) <= jnp.finfo(rate.dtype).eps ** (2 / 3)
     contracts = (rate < 0) & ~critical

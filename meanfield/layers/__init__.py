@@ -2,9 +2,25 @@
 
 from meanfield.layers.base import Layer
 from meanfield.layers.chain import Chain, as_layer
+from meanfield.layers.convolution import Conv
 from meanfield.layers.dense import Dense, as_dense
+from meanfield.layers.dropout import Dropout
+from meanfield.layers.gated import GLU
 from meanfield.layers.limits import LimitMap
 from meanfield.layers.normalisation import LayerNorm, RMSNorm
 from meanfield.layers.residual import Residual
 
-__all__ = ["Chain", "Dense", "Layer", "LayerNorm", "LimitMap", "RMSNorm", "Residual", "as_dense", "as_layer"]
+__all__ = [
+    "GLU",
+    "Chain",
+    "Conv",
+    "Dense",
+    "Dropout",
+    "Layer",
+    "LayerNorm",
+    "LimitMap",
+    "RMSNorm",
+    "Residual",
+    "as_dense",
+    "as_layer",
+]

@@ -10,12 +10,13 @@ from jaxtyping import Array, Float
 
 from meanfield.dual.choice import warn_where_unresolved
 from meanfield.layers.limits import LimitMap
-from meanfield.numerics.angles import solve_angle
+from meanfield.layers.parts import Part
+from meanfield.numerics.angles import solve_angle, solve_angle_apart
 
 Scalar = Float[Array, ""]
 
 
-class Layer(ABC):
+class Layer(Part, ABC):
     r"""A map on the statistics of a pair of signals, from a layer's input to the next one's.
 
     Two signals of equal variance q, an angle theta apart (c = cos theta), differ by
@@ -23,7 +24,9 @@ class Layer(ABC):
 
         q' = Q(q),    delta' = pair_gain(q, theta) delta,
 
-    with a gain that is finite at theta = 0: nothing cancels however near c comes to 1.
+    with a gain that is finite at theta = 0: nothing cancels however near c comes to 1. Where equal signals
+    part (not ``keeps_one``) it is infinite there, and ``gap``, ``tangent`` and ``slope_at_one`` say what
+    happens.
     All arguments and results are scalars (``vmap`` for more). A layer is a pytree; its
     parameters are the leaves.
 
@@ -60,13 +63,21 @@ class Layer(ABC):
         """chi_perp: the gain at theta = 0, growth of the squared norm of a transverse perturbation."""
         return self.pair_gain(q, jnp.zeros_like(q))
 
+    def gap(self, q: Scalar) -> Scalar:
+        """delta' of equal signals of variance q, which noise of their own parts; else 0."""
+        return jnp.zeros_like(q)
+
+    def slope_at_one(self, q: Scalar) -> Scalar:
+        """d delta'/d delta at theta = 0: C'(1) times Q(q)/q; chi_perp where equal signals stay equal."""
+        return self.tangent(q)
+
     def slope(self, q: Scalar, theta: Scalar) -> Scalar:
         """d delta'/d delta at theta > 0: C'(c) times Q(q)/q."""
         gain, rate = jax.jvp(self.pair_gain_at(q), (theta,), (jnp.ones_like(theta),))
         return gain + jnp.tan(theta / 2) * rate
 
     def separation_map(self, q: Scalar, one_minus_c: Scalar) -> Scalar:
-        """delta' of two signals of variance q > 0 at correlation -1 <= c <= 1; 0 at c = 1."""
+        """delta' of two signals of variance q > 0 at correlation -1 <= c <= 1."""
         obtuse, together = one_minus_c > 1, one_minus_c == 0
         theta = 2 * jnp.arcsin(jnp.sqrt(jnp.where(obtuse | together, 0.5, one_minus_c) / 2))
         gain = jnp.where(together, self.tangent(q), self.pair_gain(q, theta))
@@ -78,20 +89,27 @@ class Layer(ABC):
         """Q(0)."""
         return self.variance_map(jnp.zeros((), self.dtype()))
 
+    def mode_rates(self, q: Scalar, theta: Scalar | None, image_size: tuple[int, ...]) -> tuple[Any, Any]:
+        """(dQ/dq, d delta'/d delta) of every Fourier mode of an image; theta None: at c = 1.
+
+        A number where all modes are alike, which they are where positions do not mix.
+        """
+        radial = jax.jvp(self.variance_map, (q,), (jnp.ones_like(q),))[1]
+        return radial, self.slope_at_one(q) if theta is None else self.slope(q, theta)
+
     def opposite_gap(self, q: Scalar) -> Scalar:
         """1 - C(-1): 2 where opposite signals stay opposite (odd maps), 0 where they become equal."""
         return 1 - self.covariance_map(q, q, -jnp.ones_like(q)) / self.variance_map(q)
 
     def fixed_angle(self, q: Scalar, scale: Scalar, chi_1: Scalar) -> Scalar:
-        """theta* in (0, pi/2] with pair_gain(q, theta*) scale = 1, or 0 where chi_1 = C'(1) <= 1."""
+        """theta* in (0, pi/2] with pair_gain(q, theta*) scale = 1, or 0 if c = 1 is fixed and attracts."""
         gain = self.pair_gain_at(q)
-        return solve_angle(lambda theta: scale * gain(theta), chi_1)
+        scaled = lambda theta: scale * gain(theta)
+        if self.keeps_one:
+            return solve_angle(scaled, chi_1)
+        return solve_angle_apart(scaled, chi_1, self.gap(q))
 
     # --- what is special ------------------------------------------------------------------
-
-    def affine(self) -> tuple[Any, Any] | None:
-        """(growth, offset) if Q(q) = growth q + offset for every q, for want of any scale; else None."""
-        return None
 
     def is_identity(self) -> Array:
         """Whether C(c) = c for every c."""
@@ -117,6 +135,17 @@ class Layer(ABC):
             return LimitMap.unknown(jnp.zeros((), self.dtype()))
         return LimitMap.of_homogeneous(*ends)
 
+    def saturated(self) -> "tuple[Layer, Array] | None":
+        """(layer, known) that unbounded signals see where it bounds them.
+
+        Its Q(q), and q times its gain, do not depend on q. None where a kind of layer never bounds signals.
+        """
+        return None
+
+    def drift(self) -> "tuple[Layer, Array] | None":
+        """(layer, known): what is added to unbounded signals, where that is all that happens to them."""
+        return None
+
     # --- growth at many variances, for a solver that looks for all fixed points ------------
 
     def growth_rows(self, q: Float[Array, " n"]) -> Any:
@@ -141,18 +170,6 @@ class Layer(ABC):
         return jnp.all(jnp.diff(image) >= -1e-11 * image[1:])
 
     # --- parameters -----------------------------------------------------------------------
-
-    def is_valid(self) -> Array:
-        """Whether all parameters are inside their domain."""
-        return jnp.all(jnp.array([True, *(jnp.all(jnp.isfinite(x)) for x in _numbers(self))]))
-
-    def guarded(self, valid) -> Self:
-        """This layer where ``valid``, and elsewhere one on which every solver is safe."""
-        return jax.tree.map(lambda x: jnp.where(valid, x, 0.5) if _is_number(x) else x, self)
-
-    def dtype(self):
-        """Floating-point type of the layer's parameters."""
-        return jnp.result_type(float, *_numbers(self))
 
     def error(self, q: Scalar) -> Scalar:
         """Estimated relative error of the maps at variance q."""
@@ -215,14 +232,6 @@ class Layer(ABC):
     def points_at_once(self) -> int | None:
         """How many points to treat together, where memory bounds that."""
         return None
-
-
-def _is_number(leaf) -> bool:
-    return jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)
-
-
-def _numbers(layer) -> list:
-    return [x for x in jax.tree.leaves(layer) if _is_number(x)]
 
 
 def fewest(*limits: int | None) -> int | None:

@@ -12,6 +12,8 @@ from meanfield.activations.names import as_activation
 from meanfield.layers.base import Layer, fewest
 from meanfield.layers.contract import keeps_contract
 from meanfield.layers.dense import Dense
+from meanfield.layers.drift import Increment
+from meanfield.layers.parts import Part
 from meanfield.numerics.pytrees import register_dataclass, replaced
 from meanfield.priors import is_prior
 
@@ -21,8 +23,9 @@ from meanfield.priors import is_prior
 class Chain(Layer):
     r"""Parts in the order in which the data flow, from Gaussian pre-activations to Gaussian pre-activations.
 
-    parts: activations (``Activation``, name, callable), priors, norms and layers. An activation opens
-        what a prior closes; a norm stands before the one or between the two.
+    parts: activations (``Activation``, name, callable), priors, norms, ``Dropout`` and layers. An
+        activation opens what a prior closes; a norm stands before the one or between the two, dropout
+        between the two.
 
     ``Chain("gelu", prior)`` is ``Dense("gelu", prior)``; with ``RMSNorm()`` before it the stream is
     normalised, with ``LayerNorm()`` between the two the activations.
@@ -50,6 +53,10 @@ class Chain(Layer):
     @property
     def keeps_angle(self):
         return all(layer.keeps_angle for layer in self.layers)
+
+    @property
+    def keeps_one(self):
+        return all(layer.keeps_one for layer in self.layers)
 
     def _variances(self, q):
         """The variance before each layer, and after the last."""
@@ -101,6 +108,27 @@ class Chain(Layer):
         before = zip(self.layers, self._variances(q), strict=False)
         return math.prod(layer.tangent(x) for layer, x in before)
 
+    def _parted(self, q):
+        """delta before each layer, and after the last, of signals that start equal; None while they are."""
+        found = [None]
+        for layer, before in zip(self.layers, self._variances(q), strict=False):
+            delta = found[-1]
+            apart = lambda theta, f=layer, q=before, delta=delta: f.pair_gain(q, theta) * delta
+            equal = delta is None and layer.keeps_one
+            found.append(None if equal else _at(delta, before, apart, layer.gap(before)))
+        return found
+
+    def gap(self, q):
+        parted = self._parted(q)[-1]
+        return jnp.zeros_like(q) if parted is None else parted
+
+    def slope_at_one(self, q):
+        places = zip(self.layers, self._variances(q), self._parted(q), strict=False)
+        return math.prod(
+            _at(delta, q, lambda theta, f=f, q=q: f.slope(q, theta), f.slope_at_one(q))
+            for f, q, delta in places
+        )
+
     def slope(self, q, theta):
         total = 1.0
         variances = self._variances(q)
@@ -109,6 +137,24 @@ class Chain(Layer):
             if layer is not self.layers[-1] and not layer.keeps_angle:
                 theta = _angle_behind(theta, layer.pair_gain(before, theta) * before / after)
         return total
+
+    def mode_rates(self, q, theta, image_size):
+        radial, angular = 1.0, 1.0
+        places = zip(self.layers, self._variances(q), self._parted(q), strict=False)
+        for layer, before, delta in places:
+            if theta is None:
+                rates = _at(
+                    delta,
+                    before,
+                    lambda angle, f=layer, q=before: f.mode_rates(q, angle, image_size),
+                    layer.mode_rates(before, None, image_size),
+                )
+            else:
+                rates = layer.mode_rates(before, theta, image_size)
+                gain = layer.pair_gain(before, theta)
+                theta = _angle_behind(theta, gain * before / layer.variance_map(before))
+            radial, angular = radial * rates[0], angular * rates[1]
+        return radial, angular
 
     def affine(self):
         total = 1.0, 0.0
@@ -135,6 +181,14 @@ class Chain(Layer):
             True,
         )
         return replaced(self, layers=layers), every(known), every(smooth)
+
+    def saturated(self):
+        first, *others = self.layers
+        ends = first.saturated()
+        return ends and (replaced(self, layers=(ends[0], *others)), ends[1])
+
+    def drift(self):
+        return Increment.of([layer.drift() for layer in self.layers])
 
     # --- growth at many variances: the last layer's, behind the others --------------------
 
@@ -207,6 +261,16 @@ class Chain(Layer):
         return fewest(*(layer.points_at_once for layer in self.layers))
 
 
+def _at(delta, q, apart, together):
+    """apart(theta) of two signals of variance q that differ by delta; ``together`` if that is 0 or None."""
+    if delta is None:
+        return together
+    differ = delta > 0
+    one_minus_c = jnp.minimum(jnp.where(differ, delta / q, 0.5), 1.0)  # above 1 by rounding alone
+    there = apart(2 * jnp.arcsin(jnp.sqrt(one_minus_c / 2)))
+    return jax.tree.map(lambda a, b: jnp.where(differ, a, b), there, together)
+
+
 def _angle_behind(theta, ratio):
     """The angle of two signals whose 1 - c has become ``ratio`` times what it was."""
     sine = jnp.sin(theta / 2) * jnp.sqrt(ratio)
@@ -220,6 +284,11 @@ def as_layer(layer, prior=None) -> Layer:
     Raises TypeError or ValueError naming the argument that is neither.
     """
     if not isinstance(layer, Layer):
+        if isinstance(layer, Part):
+            raise TypeError(
+                f"{layer!r} is a part, not a layer: put it into one, as in "
+                f"Chain('tanh', {type(layer).__name__}(...), prior)"
+            )
         return Dense(layer, prior)
     if prior is not None:
         raise TypeError("prior must be left out where a layer is given: the layer has its own")
@@ -230,7 +299,7 @@ def _assembled(parts) -> tuple[Layer, ...]:
     """The layers that parts make, in order."""
     layers: list[Layer] = []
     activation: Activation | None = None
-    between: list[Layer] = []
+    between: list[Part] = []
     for part in parts:
         if is_prior(part):
             if activation is None:
@@ -240,7 +309,7 @@ def _assembled(parts) -> tuple[Layer, ...]:
                 )
             layers.append(Dense(activation, part, between=between))
             activation, between = None, []
-        elif isinstance(part, Layer) and activation is not None:
+        elif isinstance(part, Part) and activation is not None:
             if not hasattr(part, "on_activations"):
                 raise ValueError(
                     f"{type(part).__name__} takes pre-activations, but stands behind the activation "
@@ -249,6 +318,11 @@ def _assembled(parts) -> tuple[Layer, ...]:
             between.append(part)
         elif isinstance(part, Layer):
             layers.extend(part.layers if isinstance(part, Chain) else (keeps_contract(part),))
+        elif isinstance(part, Part):
+            raise ValueError(
+                f"{part!r} stands where no activation is, and would leave signals that are not Gaussian: "
+                "put it between an activation and the weights behind it"
+            )
         elif activation is not None:
             raise ValueError(
                 f"{part!r} follows the activation {activation!r}: put a prior between the two, or make "

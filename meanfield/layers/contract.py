@@ -22,7 +22,7 @@ def keeps_contract(layer: Layer) -> Layer:
     one = jax.tree.map(lambda x: np.ravel(x)[0] if np.size(x) else x, layer)
     q, theta = jnp.ones(()), jnp.full((), _ANGLE)
     image = _scalar(name, "variance_map", one.variance_map(q))
-    tangent = _scalar(name, "pair_gain", one.pair_gain(q, 0 * theta))
+    tangent = _scalar(name, "pair_gain", one.tangent(q))
     gain = _scalar(name, "pair_gain", one.pair_gain(q, theta))
     covariance = _scalar(name, "covariance_map", one.covariance_map(q, q, jnp.cos(theta)))
     if not image >= 0:

@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 
 from meanfield.activations.activation import Activation
-from meanfield.activations.asymptotes import asymptote_at_infinity, asymptote_at_zero
 from meanfield.activations.names import as_activation
-from meanfield.dual import Dual, Homogeneous1, dual_of
+from meanfield.dual import Dual, Homogeneous1, Levels, dual_of
 from meanfield.layers.base import Layer
-from meanfield.layers.dense_limits import dense_limit
+from meanfield.layers.dense_limits import beside, dense_limit, ends_of
+from meanfield.layers.parts import Sent
 from meanfield.numerics.pytrees import register_dataclass, replaced
 from meanfield.priors import gaussian_prior
 
@@ -44,50 +44,60 @@ class Dense(Layer):
 
     # --- the maps (THEORY section 3) --------------------------------------------
 
-    def _mean_variance_share(self, q):
-        """Mean and variance of what the weights multiply, and by how much its squared differences grew."""
-        mean, variance, share = self.dual.mean(q), self.dual.variance(q), 1.0
+    @property
+    def keeps_one(self):
+        return all(part.keeps_one for part in self.between)
+
+    def _behind(self, mean, variance):
+        """What the weights multiply, from the mean and the variance of the activations."""
+        sent = Sent(mean, variance)
         for part in self.between:
-            mean, variance, share = part.on_activations(mean, variance, share)
-        return mean, variance, share
+            sent = part.on_activations(sent)
+        return sent
+
+    def _sent(self, q):
+        return self._behind(self.dual.mean(q), self.dual.variance(q))
 
     def variance_map(self, q):
         """Q(q) = sigma_w^2 [v - kappa m^2] + sigma_b^2."""
-        mean, variance, _ = self._mean_variance_share(q)
-        return self.prior.propagate_moments(variance, mean**2)
+        sent = self._sent(q)
+        return self.prior.propagate_moments(sent.variance, sent.mean**2)
 
     def variance_from_silence(self):
         zero = jnp.zeros((), self.dtype())
-        mean, variance, share = (
-            self.dual.mean(zero) if self.dual.is_table else self.activation(zero),
-            zero,
-            1.0,
-        )
-        for part in self.between:
-            mean, variance, share = part.on_activations(mean, variance, share)
-        return self.prior.propagate_moments(variance, mean**2)
+        sent = self._behind(self.dual.mean(zero) if self.dual.is_table else self.activation(zero), zero)
+        return self.prior.propagate_moments(sent.variance, sent.mean**2)
 
     def covariance_map(self, q1, q2, c):
         """Q_12 at two variances and a correlation."""
         return self._covariance(q1, q2, self.dual.covariance(q1, q2, c))
 
     def _covariance(self, q1, q2, covariance):
-        first = self.dual.mean(q1), self.dual.variance(q1)
-        second = first if q2 is q1 else (self.dual.mean(q2), self.dual.variance(q2))
+        first = Sent(self.dual.mean(q1), self.dual.variance(q1))
+        second = first if q2 is q1 else Sent(self.dual.mean(q2), self.dual.variance(q2))
         for part in self.between:
-            first, second, covariance = part.on_pair(first, second, covariance)
-        return self.prior.propagate_moments(covariance, first[0] * second[0])
+            covariance = part.on_pair(first, second, covariance)
+            first, second = part.on_activations(first), part.on_activations(second)
+        return self.prior.propagate_moments(covariance, first.mean * second.mean)
 
     def pair_gain(self, q, theta):
         """(1 - C(c)) / (1 - c) times Q(q) / q, with c = cos theta in [0, 1)."""
-        return self._weight(q) * self.dual.chord(q, theta)
+        gain = self._weight(q) * self.dual.chord(q, theta)
+        return gain if self.keeps_one else gain + self.gap(q) / (2 * q * jnp.sin(theta / 2) ** 2)
 
     def pair_gain_at(self, q):
         weight, chord = self._weight(q), self.dual.chord_at(q)
-        return lambda theta: weight * chord(theta)
+        if self.keeps_one:
+            return lambda theta: weight * chord(theta)
+        gap = self.gap(q) / (2 * q)
+        return lambda theta: weight * chord(theta) + gap / jnp.sin(theta / 2) ** 2
 
     def tangent(self, q):
-        """chi_perp = sigma_w^2 E phi'^2; the gain's limit at theta = 0."""
+        """chi_perp = sigma_w^2 E phi'^2; the gain's limit at theta = 0, where the noise is the same."""
+        weight = self.prior.weight_var
+        return (weight * self._sent(q).tangent if self.between else weight) * self.dual.slope_moment(q)
+
+    def slope_at_one(self, q):
         return self._weight(q) * self.dual.slope_moment(q)
 
     def slope_excess(self, q):
@@ -103,16 +113,19 @@ class Dense(Layer):
 
     def _weight(self, q):
         """What squared differences of activations are multiplied by."""
-        return (
-            self.prior.weight_var * self._mean_variance_share(q)[2] if self.between else self.prior.weight_var
-        )
+        weight = self.prior.weight_var
+        return weight * self._sent(q).share if self.between else weight
+
+    def gap(self, q):
+        return self.prior.weight_var * self._sent(q).gap
 
     def separation_map(self, q, one_minus_c):
         """E (h1' - h2')^2 / 2, half the pair's squared distance one layer on, at equal variances."""
-        return self._weight(q) * self.dual.separation(q, one_minus_c)
+        separation = self._weight(q) * self.dual.separation(q, one_minus_c)
+        return separation if self.keeps_one else separation + self.gap(q)
 
     def fixed_angle(self, q, scale, chi_1):
-        if not self.dual.closed_angle:
+        if not (self.dual.closed_angle and self.keeps_one):
             return super().fixed_angle(q, scale, chi_1)
         chaotic = chi_1 > 1 + 4 * jnp.finfo(chi_1.dtype).eps
         weight = jnp.where(chaotic, self._weight(q) * scale, 1.0)
@@ -125,16 +138,15 @@ class Dense(Layer):
     # --- what is special ----------------------------------------------------------------
 
     def affine(self):
-        if self.dual.pieces is None or self.between:
+        if self.dual.pieces is None or any(part.affine() is None for part in self.between):
             return None
-        one = jnp.ones((), self.dtype())
-        return self.prior.propagate_moments(self.dual.variance(one), self.dual.mean(one) ** 2) - (
-            self.prior.bias_var
-        ), self.prior.bias_var
+        sent = self._sent(jnp.ones((), self.dtype()))
+        free = self.prior.without_bias()
+        return free.propagate_moments(sent.variance, sent.mean**2), self.prior.bias_var
 
     def is_identity(self):
         """Where C(c) = c in every layer: phi linear, without bias."""
-        return self.dual.is_straight() & (self.prior.bias_var == 0)
+        return self.dual.is_straight() & (self.prior.bias_var == 0) & self.keeps_one
 
     def limit(self, at_zero):
         if self.between:
@@ -154,10 +166,18 @@ class Dense(Layer):
         layer = replaced(self, prior=self.prior.without_bias(), dual=pieces, between=between)
         return layer, known, known & ends.smooth
 
+    def saturated(self):
+        """Two levels of a bounded activation, as far as any signal is from its scale."""
+        far = self._ends()[1]
+        sizes = jnp.asarray(_NEARLY_FAR, self.dtype()), jnp.asarray(_FAR, self.dtype())
+        nearly, square = (self.dual.variance(q) for q in sizes)
+        bounded = (far.degree == 1) & far.smooth & (far.left**2 + far.right**2 < _FLAT)
+        known = bounded & (jnp.abs(nearly - square) <= 1e-6 * square) & (square > 0)
+        levels = Levels(self.dual.mean(sizes[1]), jnp.where(known, square, 1.0))
+        return replaced(self, dual=levels), known
+
     def _ends(self):
-        if self.dual.asymptotes is not None:
-            return self.dual.asymptotes
-        return [end(self.activation, self.dtype()) for end in (asymptote_at_zero, asymptote_at_infinity)]
+        return ends_of(self.activation, self.dual, self.dtype())
 
     # --- growth at many variances ---------------------------------------------------------
 
@@ -237,12 +257,14 @@ class Dense(Layer):
 
     def with_moments(self, duals):
         dual = next(duals)
-        return replaced(self, dual=dual, activation=_ANY if dual.exact() is None else self.activation)
+        return replaced(self, dual=dual, activation=beside(dual, self.activation))
 
     def variances_met(self, q):
         return [q]
 
-    has_section = True
+    @property
+    def has_section(self):
+        return self.keeps_one
 
     def near(self, q):
         return replaced(self, dual=self.dual.near(q))
@@ -259,6 +281,10 @@ class Dense(Layer):
         return self.dual.points_at_once
 
 
+_NEARLY_FAR, _FAR = 2.0**60, 2.0**100
+_FLAT = 1e-24
+
+
 def as_dense(activation, prior=None) -> Dense:
     """A dense layer from one, or from an activation (object, name or callable) and a prior.
 
@@ -268,12 +294,9 @@ def as_dense(activation, prior=None) -> Dense:
         return Dense(activation, prior)
     if prior is not None:
         raise TypeError("prior must be left out where a layer is given: the layer has its own")
-    if not isinstance(activation, Dense) or activation.between:
+    if type(activation) is not Dense or activation.between:
         raise TypeError(f"this is known of dense layers alone, got a {type(activation).__name__}")
     return activation
-
-
-_ANY = as_activation("linear")  # beside a table that stands alone no activation is asked
 
 
 def _finite(x):

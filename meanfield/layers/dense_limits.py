@@ -4,10 +4,26 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from meanfield.activations.asymptotes import Asymptote
+from meanfield.activations.asymptotes import Asymptote, asymptote_at_infinity, asymptote_at_zero
+from meanfield.activations.names import as_activation
 from meanfield.dual import Homogeneous1, Homogeneous2
 from meanfield.layers.limits import LimitMap
 from meanfield.numerics.angles import solve_angle
+
+
+def ends_of(activation, dual, dtype) -> tuple[Asymptote, Asymptote]:
+    """What an activation looks like to vanishing and to unbounded signals; tables know it themselves."""
+    if dual.asymptotes is not None:
+        return dual.asymptotes
+    return asymptote_at_zero(activation, dtype), asymptote_at_infinity(activation, dtype)
+
+
+def beside(dual, activation):
+    """The activation; beside a table that stands alone, which asks none, one that is always the same."""
+    return _ANY if dual.exact() is None else activation
+
+
+_ANY = as_activation("linear")
 
 
 def dense_limit(prior, ends: Asymptote, may_be_quadratic) -> LimitMap:

@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from meanfield.numerics.angles import solve_angle
 from meanfield.numerics.pytrees import register_dataclass
 
 
@@ -16,7 +15,7 @@ from meanfield.numerics.pytrees import register_dataclass
 class LimitMap:
     """Growth of the variance and correlation map where a layer is homogeneous.
 
-    growth: lim Q(q)/q. chi_perp: transverse growth. chi_1: C'(1) = chi_perp/growth.
+    growth: lim Q(q)/q. chi_perp: transverse growth. chi_1: C'(1), chi_perp/growth if C(1) = 1.
     theta: angle of the correlation's fixed point, 0 if that is c = 1.
     chi_c: C'(c*). frozen: the map is the identity, so that c* is undetermined.
     known: False if there is no homogeneous limit (all of the above are NaN then).
@@ -45,12 +44,11 @@ class LimitMap:
         per_growth = 1 / jnp.where(usable, growth, 1.0)
         eps = jnp.finfo(one.dtype).eps
         straight = jnp.abs(layer.pair_gain(one, np.pi / 2 * one) - tangent) <= 8 * eps * jnp.abs(tangent)
-        chi_1 = tangent * per_growth
+        straight &= layer.keeps_one
+        chi_1 = layer.slope_at_one(one) * per_growth
         searched = usable & smooth & ~straight
-        theta = solve_angle(
-            lambda t: jnp.where(searched, layer.pair_gain(one, t) * per_growth, 1.0 - t),
-            jnp.where(searched, chi_1, 0.0),
-        )
+        theta = layer.fixed_angle(one, jnp.where(searched, per_growth, 1.0), jnp.where(searched, chi_1, 0.0))
+        theta = jnp.where(searched, theta, 0.0)
         slope = layer.slope(one, jnp.where(theta > 0, theta, 1.0)) * per_growth
         blank = lambda where, x: jnp.where(where, x, jnp.nan)
         return cls(

@@ -6,7 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from meanfield.layers.base import Layer
-from meanfield.numerics.pytrees import register_dataclass
+from meanfield.numerics.pytrees import register_dataclass, replaced
 from meanfield.support import validation
 
 
@@ -55,18 +55,11 @@ class Scaling(_Homogeneous):
     def asymptote(self, at_zero):
         return self, jnp.asarray(True), jnp.asarray(True)
 
-    def on_activations(self, mean, variance, share):
-        root = jnp.sqrt(self.by)
-        return root * mean, self.by * variance, self.by * share
+    def on_activations(self, sent):
+        return sent.times(self.by)
 
     def on_pair(self, first, second, covariance):
-        (mean1, variance1), (mean2, variance2) = first, second
-        root = jnp.sqrt(self.by)
-        return (
-            (root * mean1, self.by * variance1),
-            (root * mean2, self.by * variance2),
-            self.by * covariance,
-        )
+        return self.by * covariance
 
 
 @register_dataclass
@@ -106,25 +99,25 @@ class RMSNorm(_Homogeneous):
         at_large = jnp.finfo(self.dtype()).tiny
         return Scaling(jnp.where(at_zero, at_small, at_large)), jnp.asarray(True), jnp.asarray(True)
 
+    def saturated(self):
+        return replaced(self, eps=jnp.zeros_like(self.eps)), jnp.asarray(True)
+
     def is_valid(self):
         return jnp.isfinite(self.gain) & (self.gain > 0) & jnp.isfinite(self.eps) & (self.eps >= 0)
 
     # --- between an activation and its weights --------------------------------------------
 
-    def _of_activations(self, mean, variance):
-        """(mean, variance, factor) of normalised activations."""
-        factor = self.gain**2 / (variance + mean**2 + self.eps)
-        return jnp.sqrt(factor) * mean, factor * variance, factor
+    def _factor(self, sent):
+        """What squares of activations are multiplied by."""
+        return self.gain**2 / (sent.variance + sent.mean**2 + self.eps)
 
-    def on_activations(self, mean, variance, share):
-        """Mean and variance of normalised activations, and by how much their squared differences grew."""
-        mean, variance, factor = self._of_activations(mean, variance)
-        return mean, variance, factor * share
+    def on_activations(self, sent):
+        """What the weights multiply behind the norm."""
+        return sent.times(self._factor(sent))
 
     def on_pair(self, first, second, covariance):
-        """(mean, variance) of two signals' normalised activations, and their centred covariance."""
-        (*first, factor1), (*second, factor2) = (self._of_activations(*x) for x in (first, second))
-        return tuple(first), tuple(second), jnp.sqrt(factor1 * factor2) * covariance
+        """The centred covariance of two signals' normalised activations."""
+        return jnp.sqrt(self._factor(first) * self._factor(second)) * covariance
 
 
 @register_dataclass
@@ -138,6 +131,8 @@ class LayerNorm(RMSNorm):
     Source: Ba, Kiros & Hinton, arXiv:1607.06450.
     """
 
-    def _of_activations(self, mean, variance):
-        factor = self.gain**2 / (variance + self.eps)
-        return jnp.zeros_like(mean), factor * variance, factor
+    def _factor(self, sent):
+        return self.gain**2 / (sent.variance + self.eps)
+
+    def on_activations(self, sent):
+        return super().on_activations(sent).centred()

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from meanfield.layers.base import Layer
 from meanfield.layers.contract import keeps_contract
+from meanfield.layers.drift import Increment
 from meanfield.numerics.pytrees import register_dataclass, replaced
 from meanfield.support import validation
 
@@ -21,7 +22,7 @@ class Residual(Layer):
 
     For abs(skip) < 1 and a dense branch the fixed points are those of the branch with both variances
     times scale^2/(1 - skip^2), and every chi is skip^2 + (1 - skip^2) times its own. At skip = 1 the
-    variance has no finite fixed point.
+    variance has no finite fixed point; where the branch bounds its signals it drifts (``drift``).
 
     Raises TypeError or ValueError for what is out of range.
 
@@ -49,6 +50,10 @@ class Residual(Layer):
 
     mixes = False
 
+    @property
+    def keeps_one(self):
+        return self.branch.keeps_one
+
     def _sum(self, straight, through):
         return self.skip**2 * straight + self.scale**2 * through
 
@@ -71,8 +76,17 @@ class Residual(Layer):
     def tangent(self, q):
         return self._sum(1.0, self.branch.tangent(q))
 
+    def gap(self, q):
+        return self._sum(0.0, self.branch.gap(q))
+
+    def slope_at_one(self, q):
+        return self._sum(1.0, self.branch.slope_at_one(q))
+
     def slope(self, q, theta):
         return self._sum(1.0, self.branch.slope(q, theta))
+
+    def mode_rates(self, q, theta, image_size):
+        return tuple(self._sum(1.0, x) for x in self.branch.mode_rates(q, theta, image_size))
 
     def variance_from_silence(self):
         return self._sum(0.0, self.branch.variance_from_silence())
@@ -94,6 +108,10 @@ class Residual(Layer):
             return None
         branch, known, smooth = of_branch
         return replaced(self, branch=branch), known, smooth
+
+    def drift(self):
+        ends = self.branch.saturated()
+        return ends and (Increment((ends[0],), (self.scale**2,)), ends[1] & (jnp.abs(self.skip) == 1))
 
     def growth_rows(self, q):
         return self.branch.growth_rows(q)

@@ -1,4 +1,6 @@
-"""Layers that follow one another, each with parameters of its own, as one pytree."""
+"""Layers that follow one another, each with parameters of its own."""
+
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -14,11 +16,12 @@ def is_schedule(activation, prior) -> bool:
     return isinstance(prior, list | tuple) or isinstance(activation, list | tuple)
 
 
-def stacked_layers(activation, priors, depth=None) -> Layer:
-    """The layers of a schedule in one, whose leaves have them along their last axis.
+def runs_of(activation, priors, depth=None) -> list[Layer]:
+    """The layers of a schedule in order, those of one kind that follow one another in one.
 
+    Leaves of such a run have its layers along their last axis.
     activation, priors: one activation and a sequence of priors, or a sequence of layers and None.
-    Raises ValueError if there are none, or not ``depth`` of them; TypeError if they differ by more than
+    Raises ValueError if there are none, or not ``depth`` of them; TypeError if priors differ by more than
     their numbers.
     """
     if isinstance(activation, list | tuple):
@@ -30,6 +33,11 @@ def stacked_layers(activation, priors, depth=None) -> Layer:
         raise ValueError(f"a schedule needs at least one of its {what}, got none")
     if depth is not None and validation.count("depth", depth, low=0) != len(layers):
         raise ValueError(f"depth must be left out, or be the number of {what}: {len(layers)}, got {depth}")
-    if len({jax.tree.structure(layer) for layer in layers}) > 1:
-        raise TypeError(f"the {what} of a schedule must be of one kind, and differ by numbers alone")
+    runs = [_stacked(list(run)) for _, run in itertools.groupby(layers, jax.tree.structure)]
+    if what == "priors" and len(runs) > 1:
+        raise TypeError("the priors of a schedule must be of one kind, and differ by numbers alone")
+    return runs
+
+
+def _stacked(layers) -> Layer:
     return jax.tree.map(lambda *leaves: jnp.stack(jnp.broadcast_arrays(*leaves), axis=-1), *layers)

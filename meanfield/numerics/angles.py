@@ -54,3 +54,44 @@ def solve_angle(chord, chi_1):
 
     theta = implicit_root(gap, start, solve)
     return jnp.where(chaotic, theta, 0.0)
+
+
+_APART_STEPS = 100
+
+
+def solve_angle_apart(chord, slope_at_one, gap):
+    """theta in (0, pi/2] with chord(theta) = 1 where equal signals part, as independent noise makes them.
+
+    There the chord (1 - C(c))/(1 - c) falls from infinity to at most 1. gap: what 1 - C(1) is a multiple
+    of; where it is 0 the result is 0 if slope_at_one = C'(1) <= 1. In x = 1 - c the excess
+    x (chord - 1) is concave, so that Newton's method from x = 1 comes down to its root without
+    overshooting. Differentiable by the implicit function theorem.
+    """
+    slope_at_one = jnp.asarray(slope_at_one)
+    eps = jnp.finfo(slope_at_one.dtype).eps
+    apart = (gap > 0) | (slope_at_one > 1 + 16 * eps)
+
+    def gap_of(theta):
+        return jnp.where(apart, chord(theta) - 1, 1.0 - theta)
+
+    def step(state):
+        x, _, count = state
+        theta = 2 * jnp.arcsin(jnp.sqrt(x / 2))
+        value, rate = jax.jvp(gap_of, (theta,), (jnp.ones_like(theta),))
+        # d/dx of x (chord - 1), whose derivative over theta is sin(theta) times that over x.
+        slope = value + jnp.tan(theta / 2) * rate
+        new = x * (1 - value / jnp.where(slope < 0, slope, -jnp.inf))
+        new = jnp.where(jnp.abs(value) <= 4 * eps, x, jnp.minimum(new, 1.0))
+        return jnp.where(new > 0, new, x / 4), jnp.abs(new - x), count + 1
+
+    def unfinished(state):
+        x, change, count = state
+        return jnp.any(apart & (change > 4 * eps * x)) & (count < _APART_STEPS)
+
+    def solve(_, start):
+        state = start, jnp.full_like(start, jnp.inf), 0
+        x = jax.lax.while_loop(unfinished, step, state)[0]
+        return jnp.where(apart, 2 * jnp.arcsin(jnp.sqrt(x / 2)), 1.0)
+
+    theta = implicit_root(gap_of, jnp.ones_like(slope_at_one), solve)
+    return jnp.where(apart, theta, 0.0)

@@ -21,6 +21,7 @@ STATUS_COLOURS = {
     Status.MAX_STEPS: "#D55E00",
     Status.INVALID: "#333333",
     Status.INACCURATE: "#009E73",
+    Status.DRIFTING: "#F5CE86",
 }
 # Okabe and Ito's, told apart by every kind of colour vision; the yellow is too light for a line.
 LINE_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8A6D3B")

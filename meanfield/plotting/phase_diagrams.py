@@ -19,9 +19,10 @@ from numpy.lib.stride_tricks import sliding_window_view
 from meanfield.plotting.colours import PHASE_COLOURS, STATUS_COLOURS
 from meanfield.status import Phase, Status
 
+_UNBOUNDED = (Status.UNBOUNDED, Status.DRIFTING)
 # Statuses whose values are not those of a stable fixed point: (label, statuses, hatch).
 HATCHES = (
-    ("unbounded variance", (Status.UNBOUNDED,), "///"),
+    ("unbounded variance", _UNBOUNDED, "///"),
     ("vanishing variance", (Status.VANISHING,), "..."),
     ("marginal variance", (Status.MARGINAL,), "\\\\\\"),
     ("no stable fixed point", (Status.UNSTABLE,), "xxx"),
@@ -96,11 +97,12 @@ def plot_phase_diagram(diagram, quantity: str = "phase", ax: Axes | None = None)
     ax: where to draw; a new pyplot figure if left out. Returns the axes.
 
     Every point colours the cell of which it is the centre; axes need not be uniform
-    or ascending. The solid line is chi_1 = 1, interpolated; it is not drawn where
-    chi_1 merely jumps across 1, at the edge of the bounded phase, which is the dashed
-    line. Hatched regions have no stable, finite, non-zero q*; grey cells have a value
-    that the scale cannot show (the legend says which). Scales of q, 1 - c and xi are
-    logarithmic and, like those of the chi's, leave out the outermost percent.
+    or ascending. The solid line is chi_1 = 1, interpolated (chi_perp = 1 of layers that
+    part equal signals); it is not drawn where chi_1 merely jumps across 1, at the edge of
+    the bounded phase, which is the dashed line. Hatched regions have no stable, finite,
+    non-zero q*; grey cells have a value that the scale cannot show (the legend says
+    which). Scales of q, 1 - c and xi are logarithmic and, like those of the chi's, leave
+    out the outermost percent.
 
     Raises ValueError for an unknown quantity, TypeError for what is not a PhaseDiagram.
     """
@@ -280,7 +282,7 @@ def _draw_hatches(ax, grid: _Grid) -> list:
         if not inside.any():
             continue
         # The hatched region ends on the very line that is drawn as its boundary.
-        level = _excess_growth(grid) if statuses == (Status.UNBOUNDED,) else np.where(inside, 1.0, -1.0)
+        level = _excess_growth(grid) if statuses == _UNBOUNDED else np.where(inside, 1.0, -1.0)
         regions = ax.contourf(*grid.framed(level), levels=[0, 4], colors="none", hatches=[hatch])
         regions.set_edgecolor(_HATCH_COLOUR)
         regions.set_linewidth(0)
@@ -294,7 +296,8 @@ def _draw_hatches(ax, grid: _Grid) -> list:
 def _draw_lines(ax, grid: _Grid) -> list:
     legend = []
     if _draw_critical_line(ax, grid):
-        legend.append(Line2D([], [], color="black", linewidth=1.8, label=r"$\chi_1 = 1$"))
+        label = rf"{QUANTITIES[_deciding(grid)].symbol[:-1]} = 1$"
+        legend.append(Line2D([], [], color="black", linewidth=1.8, label=label))
     excess = np.ma.array(_excess_growth(grid), mask=grid.has(Status.INVALID, Status.INACCURATE))
     if excess.count() and excess.min() < 0 < excess.max():
         _line(ax, grid, excess, 0.0, "bounded", linestyles="dashed")
@@ -303,17 +306,23 @@ def _draw_lines(ax, grid: _Grid) -> list:
     return legend
 
 
+def _deciding(grid: _Grid) -> str:
+    """What is 1 between phases: chi_1, or chi_perp where layers part equal signals."""
+    noisy = (grid.field("phase") == Phase.CHAOTIC) & (grid.field("chi_1") < 1)
+    return "chi_perp" if noisy.any() else "chi_1"
+
+
 def _draw_critical_line(ax, grid: _Grid) -> bool:
     """One contour for each region of the variance: chi_1 jumps from one to the next."""
     critical = np.isin(grid.field("phase"), _UNDER_THE_LINE)
     # Rounding decides on which side of 1 a critical point falls.
-    chi_1 = np.where(critical, 1.0, grid.field("chi_1"))
-    unbounded, vanishing = grid.has(Status.UNBOUNDED), grid.has(Status.VANISHING)
+    chi = np.where(critical, 1.0, grid.field(_deciding(grid)))
+    unbounded, vanishing = grid.has(*_UNBOUNDED), grid.has(Status.VANISHING)
     drawn = False
     for region in (unbounded, vanishing, ~(unbounded | vanishing)):
-        values = np.ma.masked_invalid(np.where(region & ~_interior(critical), chi_1, np.nan))
+        values = np.ma.masked_invalid(np.where(region & ~_interior(critical), chi, np.nan))
         if values.count() and values.min() <= 1 < values.max():
-            drawn |= _line(ax, grid, values, 1.0, "chi_1 = 1")
+            drawn |= _line(ax, grid, values, 1.0, f"{_deciding(grid)} = 1")
     return drawn
 
 
@@ -341,7 +350,7 @@ def _excess_growth(grid: _Grid) -> np.ndarray:
     boundary better than the statuses alone, which only say between which two it lies.
     """
     excess = np.nan_to_num(np.abs(grid.field("chi_q")) - 1, nan=0.0, posinf=1.0)
-    unbounded = grid.has(Status.UNBOUNDED)
+    unbounded = grid.has(*_UNBOUNDED)
     least = 1e-9
     return np.where(unbounded, np.clip(excess, least, 1), np.clip(excess, -1, -least))
 

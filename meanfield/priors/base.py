@@ -26,6 +26,8 @@ class Prior:
     """Whether pre-activations are Gaussian at infinite width."""
     independent_rows: ClassVar[bool] = True
     """Whether neurons are independent given what they receive."""
+    spreads: ClassVar[bool] = True
+    """Whether kernels of convolutions have weights away from their centre."""
     handlers: ClassVar[dict[str, str]] = {}
     """What takes the place of functions of meanfield for this prior: name to "module:function"."""
 
@@ -112,15 +114,15 @@ def is_prior(value) -> bool:
     return isinstance(value, Prior)
 
 
-def gaussian_prior(prior):
-    """The prior, if pre-activations under it are Gaussian. Raises TypeError."""
+def gaussian_prior(prior, name="prior"):
+    """The prior, if pre-activations under it are Gaussian. Raises TypeError naming the argument."""
     if not is_prior(prior):
         raise TypeError(
-            f"prior must be a meanfield.NormalPrior, OrthogonalPrior or AsymmetricPrior, got {prior!r}"
+            f"{name} must be a meanfield.NormalPrior, OrthogonalPrior or AsymmetricPrior, got {prior!r}"
         )
     if not prior.is_gaussian:
         raise TypeError(
-            "prior must be a meanfield.NormalPrior or OrthogonalPrior here: this needs Gaussian "
+            f"{name} must be a meanfield.NormalPrior or OrthogonalPrior here: this needs Gaussian "
             "pre-activations, and those of an AsymmetricPrior are not; use density_evolution, "
             "population_dynamics, propagate, fixed_point or phase_diagram"
         )

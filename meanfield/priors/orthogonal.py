@@ -35,6 +35,7 @@ class OrthogonalPrior(Prior):
 
     parameters: ClassVar[tuple[str, ...]] = ("weight_var", "bias_var")
     independent_rows: ClassVar[bool] = False
+    spreads: ClassVar[bool] = False
     spectral_exponent: ClassVar[int] = 0
 
     def __post_init__(self):

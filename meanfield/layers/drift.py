@@ -1,0 +1,60 @@
+"""What layers add to signals of unbounded variance that they otherwise leave as they are."""
+
+import functools
+from dataclasses import dataclass
+from typing import Any
+
+import jax.numpy as jnp
+
+from meanfield.layers.base import Layer
+from meanfield.numerics.pytrees import register_dataclass
+
+
+@register_dataclass
+@dataclass(frozen=True, eq=False)
+class Increment(Layer):
+    """The sum of what independent branches add, each a layer that bounds its signals, times a factor.
+
+    Q(q) and the gain times q do not depend on q.
+    """
+
+    branches: tuple[Layer, ...]
+    factors: tuple[Any, ...]
+
+    @classmethod
+    def of(cls, drifts) -> "tuple[Increment, Any] | None":
+        """Of layers one after the other, from ``drift`` of each."""
+        if None in drifts:
+            return None
+        parts, known = zip(*drifts, strict=True)
+        branches = tuple(branch for part in parts for branch in part.branches)
+        factors = tuple(factor for part in parts for factor in part.factors)
+        return cls(branches, factors), functools.reduce(jnp.logical_and, known)
+
+    @property
+    def keeps_one(self):
+        return all(branch.keeps_one for branch in self.branches)
+
+    def _sum(self, of):
+        return sum(factor * of(branch) for factor, branch in zip(self.factors, self.branches, strict=True))
+
+    def variance_map(self, q):
+        return self._sum(lambda branch: branch.variance_map(q))
+
+    def covariance_map(self, q1, q2, c):
+        return self._sum(lambda branch: branch.covariance_map(q1, q2, c))
+
+    def pair_gain(self, q, theta):
+        return self._sum(lambda branch: branch.pair_gain(q, theta))
+
+    def gap(self, q):
+        return self._sum(lambda branch: branch.gap(q))
+
+    def tangent(self, q):
+        return self._sum(lambda branch: branch.tangent(q))
+
+    def slope_at_one(self, q):
+        return self._sum(lambda branch: branch.slope_at_one(q))
+
+    def slope(self, q, theta):
+        return self._sum(lambda branch: branch.slope(q, theta))
