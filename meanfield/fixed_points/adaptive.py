@@ -50,7 +50,7 @@ class SolvedLayer(Layer):
     """A layer at the one variance and angle at which it is needed: numbers that were computed before.
 
     image: Q(q). chi_q: Q'(q). chi_perp: the gain at theta = 0. theta, gain, rate: the angle of the fixed
-    point, the gain and C'(c*) Q(q)/q there. gap: 1 - C(-1). accuracy: relative error of the moments.
+    point, the gain and C'(c*) Q(q)/q there. opposite: 1 - C(-1). accuracy: relative error of the moments.
     """
 
     image: Any
@@ -59,7 +59,7 @@ class SolvedLayer(Layer):
     theta: Any
     gain: Any
     rate: Any
-    gap: Any
+    opposite: Any
     accuracy: Any
 
     def variance_map(self, q):
@@ -81,7 +81,7 @@ class SolvedLayer(Layer):
         return self.theta
 
     def opposite_gap(self, q):
-        return self.gap
+        return self.opposite
 
     def limit(self, at_zero):
         return LimitMap.unknown(self.image)
