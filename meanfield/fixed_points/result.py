@@ -7,6 +7,10 @@ from jaxtyping import Array, Float, Int
 
 from meanfield.numerics.pytrees import register_dataclass
 from meanfield.status import Phase, Status
+from meanfield.support import text
+
+_LABELS = {"q": "q*", "c": "c*", "one_minus_c": "1 - c*"}
+_NAMES = {"status": Status, "phase": Phase}
 
 
 @register_dataclass
@@ -33,6 +37,18 @@ class FixedPoint:
     chi_perp: Float[Array, "..."]
     status: Int[Array, "..."]
     phase: Int[Array, "..."]
+
+    def __repr__(self):
+        return as_table(self, labels=_LABELS)
+
+
+def as_table(result, labels=None) -> str:
+    """What ``repr`` shows of a result: a row a field, statuses and phases by name."""
+    labels = labels or {}
+    fields = {name: text.described(values, _NAMES.get(name)) for name, values in vars(result).items()}
+    shape = getattr(next(iter(vars(result).values())), "shape", ())
+    title = type(result).__name__ + (f", shape {tuple(shape)}" if shape else "")
+    return text.table(title, [[labels.get(name, name), *cells] for name, cells in fields.items()])
 
 
 def masked(result, valid):

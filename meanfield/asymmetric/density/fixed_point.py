@@ -64,6 +64,8 @@ class AsymmetricFixedPoint(FixedPoint):
     c_error: Float[Array, "..."]
     chi_c_error: Float[Array, "..."]
 
+    __repr__ = FixedPoint.__repr__
+
 
 def asymmetric_fixed_point(
     activation, prior=None, *, q0=1.0, c0=0.0, particles=PARTICLES, seed=0
