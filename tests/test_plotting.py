@@ -13,7 +13,13 @@ from matplotlib.figure import Figure
 
 import meanfield as mf
 from meanfield import plotting
-from meanfield.plotting import PHASE_COLOURS, QUANTITIES, plot_phase_diagram, write_picture
+from meanfield.plotting import (
+    PHASE_COLOURS,
+    QUANTITIES,
+    phase_diagram_figure,
+    plot_phase_diagram,
+    write_picture,
+)
 
 WEIGHT_VAR = np.linspace(0.5, 4, 71)
 ANTICORRELATION = np.linspace(-1, 1, 41)
@@ -185,8 +191,8 @@ def test_axes_of_length_one_are_strips_with_their_lines(quantity, weight_var):
         np.testing.assert_allclose(vertices(ax, "chi_1 = 1")[:, 0], 2, atol=0.1)
 
 
-def test_unknown_quantity_names_the_nearest(relu):
-    with pytest.raises(ValueError, match="'chi1' is unknown; the nearest is 'chi_1'"):
+def test_unknown_quantity_names_the_one_that_was_meant(relu):
+    with pytest.raises(ValueError, match=r"'chi1' is unknown \(did you mean 'chi_1'"):
         relu.plot("chi1")
 
 
@@ -210,7 +216,7 @@ def test_without_axes_there_is_a_new_pyplot_figure(relu):
 
 def test_drawing_leaves_matplotlib_settings_alone(relu):
     before = dict(mpl.rcParams)
-    write_picture(relu, "phase", io.BytesIO(), dpi=40)
+    write_picture(lambda: phase_diagram_figure(relu), io.BytesIO(), dpi=40)
     assert dict(mpl.rcParams) == before
 
 

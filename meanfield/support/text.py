@@ -1,6 +1,7 @@
-"""Results as short tables of plain text, for ``repr``."""
+"""Short texts: results as tables, for ``repr``, and what is said of an unknown name."""
 
 import collections
+import difflib
 
 import jax
 import numpy as np
@@ -57,3 +58,10 @@ def _holds_numbers(values) -> bool:
 
 def _one(value, names) -> str:
     return f"{value:.7g}" if names is None else str(names(int(value)))
+
+
+def unknown(kind: str, name, known) -> str:
+    """A sentence that says so, with the name that was meant, if one is near, and all that are known."""
+    near = difflib.get_close_matches(str(name).strip().lower(), known, n=1)
+    hint = f" (did you mean {near[0]!r}?)" if near else ""
+    return f"{kind} {name!r} is unknown{hint}; known are {', '.join(known)}"
