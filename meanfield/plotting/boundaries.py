@@ -6,6 +6,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
+from numpy.lib.stride_tricks import sliding_window_view
 from scipy.interpolate import RegularGridInterpolator
 
 from meanfield.plotting.grid import Grid
@@ -26,11 +27,20 @@ _HATCH_COLOUR = "#303030"
 _LEAST = 1e-9
 
 
+_LINES_ACROSS = 80  # lines with their rims, side by side, fill the axes
+
+
+def is_wider_than_a_line(inside: np.ndarray) -> bool:
+    """Whether any of a region is so wide that a line drawn over it does not hide it."""
+    window = tuple(-(-n // _LINES_ACROSS) for n in inside.shape)
+    return bool(sliding_window_view(inside, window).all(axis=(-2, -1)).any())
+
+
 def draw_hatches(ax, grid: Grid) -> list:
     """Hatch what has no stable, finite, positive q*; returns the entries of a legend."""
     legend = []
     for label, statuses, hatch in HATCHES:
-        if not grid.has(*statuses).any():
+        if not is_wider_than_a_line(grid.has(*statuses)):
             continue
         level = _depth_inside(grid, statuses)
         regions = ax.contourf(*grid.framed(level), levels=[0, 4], colors="none", hatches=[hatch])

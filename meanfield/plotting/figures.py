@@ -5,7 +5,7 @@ from collections.abc import Callable
 import matplotlib as mpl
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from meanfield.plotting.colours import LINE_COLOURS as LINE_COLOURS
 
@@ -13,7 +13,7 @@ Size = tuple[float, float]  # width and height in inches
 FORMATS = ("png", "pdf", "svg")
 _DASHES = ("-", "--", "-.", ":", (0, (5, 1.5, 1, 1.5, 1, 1.5)), (0, (8, 2)), (0, (3, 3)), (0, (1, 3)))
 _MARKERS = ("o", "^", "s", "D", "v", "P", "X", "*")
-_FEW_DECADES = 30.0  # a range of a larger ratio has decades enough to be told by them
+_FEW_DECADES = 300.0  # a range of a larger ratio has decades enough to be told by them
 
 
 def new_figure(size: Size | None = None) -> Figure:
@@ -64,8 +64,10 @@ def prior_text(prior) -> str:
 def plain_log_ticks(axis) -> None:
     """Label a logarithmic axis by 1, 2, 5, 10 where it spans few decades, else by powers of ten."""
     low, high = sorted(axis.get_view_interval())
-    if not 0 < low < high or high > _FEW_DECADES * low:
+    if not 0 < low < high:
         return
-    axis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7) if high < 3 * low else (1, 2, 5)))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_formatter(NullFormatter())
+    if high > _FEW_DECADES * low:
+        return
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)) if high > 5 * low else MaxNLocator(4))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))

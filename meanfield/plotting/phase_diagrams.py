@@ -9,9 +9,8 @@ from matplotlib.colors import BoundaryNorm, Colormap, ListedColormap, LogNorm, N
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.transforms import ScaledTranslation
-from numpy.lib.stride_tricks import sliding_window_view
 
-from meanfield.plotting.boundaries import AT_ONE, HATCHES, draw_hatches, draw_lines
+from meanfield.plotting.boundaries import AT_ONE, HATCHES, draw_hatches, draw_lines, is_wider_than_a_line
 from meanfield.plotting.colours import PHASE_COLOURS, STATUS_COLOURS
 from meanfield.plotting.figures import new_figure
 from meanfield.plotting.grid import Grid
@@ -133,17 +132,8 @@ def _draw_codes(ax, grid: Grid, quantity: str) -> list:
     return [
         Patch(facecolor=colour, edgecolor="#666666", linewidth=0.6, label=code.name.lower().replace("_", " "))
         for code, colour in colours.items()
-        if (_is_wider_than_a_line if code in under_the_line else np.any)(codes == code)
+        if (is_wider_than_a_line if code in under_the_line else np.any)(codes == code)
     ]
-
-
-_LINES_ACROSS = 80  # lines with their rims, side by side, fill the axes
-
-
-def _is_wider_than_a_line(inside: np.ndarray) -> bool:
-    """Whether any of a phase shows beside the line chi_1 = 1 that is drawn over it."""
-    window = tuple(-(-n // _LINES_ACROSS) for n in inside.shape)
-    return bool(sliding_window_view(inside, window).all(axis=(-2, -1)).any())
 
 
 def _mesh(ax, grid: Grid, values, **how):
