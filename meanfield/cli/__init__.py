@@ -16,6 +16,7 @@ import typer
 
 from meanfield import __version__
 from meanfield.cli import about as about
+from meanfield.cli import advice as advice
 from meanfield.cli import empirical as empirical
 from meanfield.cli import explore as explore
 from meanfield.cli import spectra as spectra
