@@ -7,7 +7,7 @@ import numpy as np
 from meanfield.activations.activation import Activation
 from meanfield.fixed_points.criticality import CriticalLine, critical_line, critical_point
 from meanfield.fixed_points.gains import preserving_weight_var
-from meanfield.maps import c_map
+from meanfield.maps import c_map, q_map
 from meanfield.priors import NormalPrior
 from meanfield.status import Status
 
@@ -15,6 +15,7 @@ _VARIANCES = np.geomspace(1e-3, 1e3, 121)  # of the critical line
 _PLACES = np.geomspace(1e-7, 2.0, 48)  # 1 - c at which the c-map is known, interpolated between
 _KEPT = np.exp(-1)  # share of their distance that two signals are to keep
 _AS_GOOD = 0.99  # of the most: nearer to 1 goes first
+_AROUND = np.array([0.5, 0.8, 1.25, 2.0])  # times q*: from where the variance is to come back
 _TRIED = 24  # variances at which the c-map is followed
 
 
@@ -72,23 +73,31 @@ def _without_bias(activation, found, reasons) -> None:
 def _on_the_line(activation, kappa, name, c0, depth, found, reasons) -> None:
     line = critical_line(activation, _VARIANCES, kappa)
     status = np.asarray(line.status)
-    stable = status == Status.CONVERGED
+    stable = (status == Status.CONVERGED) & _comes_back(activation, line, kappa)
     where = "" if kappa == 0 else " with rows that sum to zero"
     if not stable.any():
         if not (status == Status.MARGINAL).any():
-            why = "repels" if (status == Status.UNSTABLE).any() else "takes a negative bias variance"
+            why = "does not attract" if np.any(status != Status.INVALID) else "takes a negative bias variance"
             reasons.append(f"on the critical line{where} every variance from 0.001 to 1000 {why}")
         return
     lowest = _VARIANCES[stable].min()
     below = status[: np.argmax(stable)]
     if lowest > 1 and (below != Status.MARGINAL).all():
-        why = "repels" if (below == Status.UNSTABLE).any() else "takes a negative bias variance"
+        why = "does not attract" if np.any(below != Status.INVALID) else "takes a negative bias variance"
         reasons.append(f"on the critical line{where} a variance below about {lowest:.2g} {why}")
     i = _chosen(activation, line, np.flatnonzero(stable), kappa, c0, depth)
     weight_var, bias_var, q, chi_q = (
         float(x[i]) for x in (line.weight_var, line.bias_var, line.q, line.chi_q)
     )
     found.append(Proposal(name, NormalPrior(weight_var, bias_var, kappa), q, _layers(chi_q)))
+
+
+def _comes_back(activation, line: CriticalLine, kappa) -> np.ndarray:
+    """Whether a variance moved by up to a factor 2 moves back: of a finite width it fluctuates."""
+    prior = NormalPrior(*(np.asarray(x)[:, None].clip(0) for x in (line.weight_var, line.bias_var)), kappa)
+    start = _VARIANCES[:, None] * _AROUND
+    growth = np.asarray(q_map(activation, prior, start)) / start
+    return np.all((growth < 1) == (_AROUND > 1), axis=1)
 
 
 def _chosen(activation, line: CriticalLine, stable, kappa, c0, depth) -> int:

@@ -81,7 +81,7 @@ def _cells(candidate: Candidate) -> list[str]:
     names = ("weight_var", "bias_var", "anticorrelation")
     parameters = ["" if prior is None else f"{float(getattr(prior, name)):.6g}" for name in names]
     numbers = (candidate.start, outcome.q, 1 - outcome.one_minus_c, outcome.gradient, candidate.spread)
-    return [*parameters, *(f"{number:.4g}" for number in numbers)]
+    return [*parameters, *("" if np.isnan(number) else f"{number:.4g}" for number in numbers)]
 
 
 def recommend(activation_or_layer, depth: int, *, q0: float | None = None, c0: float = 0.5) -> Recommendation:
@@ -95,7 +95,8 @@ def recommend(activation_or_layer, depth: int, *, q0: float | None = None, c0: f
     c0: correlation of two signals at the start, -1 <= c0 < 1.
 
     On the critical line the variance nearest to 1 is taken at which two signals keep a part 1/e of their
-    distance over the depth. The order is that of ``Outcome.change``: by how many factors e gradient, variance
+    distance over the depth, of those to which a variance comes back that is twice or half as large: at finite
+    width it fluctuates. The order is that of ``Outcome.change``: by how many factors e gradient, variance
     and distance change together. Computed in double precision.
 
     Raises TypeError or ValueError. Source: THEORY sections 3 to 6; Schoenholz et al. 2017 (critical line),
@@ -128,8 +129,9 @@ def _candidates(activation, found: list[Proposal], depth, q0, c0) -> list[Candid
     ends = outcomes(layer, starts, c0, depth)
     candidates = []
     for proposal, start, outcome in zip(found, starts, ends, strict=True):
-        spread = float(isometry(activation, proposal.prior, depth, q0=start).spread)
-        notes = (*_transient(proposal, start, depth), *_notes(outcome))
+        spread, stays = _spread(activation, proposal.prior, depth, start)
+        leaves = (_LEAVES,) if not stays and abs(start / proposal.q - 1) <= _SETTLED else ()
+        notes = (*leaves, *_transient(proposal, start, depth), *_notes(outcome))
         candidates.append(Candidate(proposal.name, proposal.prior, float(start), outcome, spread, notes))
     candidates.sort(key=lambda c: c.outcome.change)
     return _with_orthogonal(activation, candidates, depth)
@@ -139,9 +141,19 @@ def _with_orthogonal(activation, candidates: list[Candidate], depth) -> list[Can
     """The best of independent weights again with orthogonal ones, behind it."""
     i, best = next((i, c) for i, c in enumerate(candidates) if c.prior.anticorrelation == 0)
     prior = OrthogonalPrior(best.prior.weight_var, best.prior.bias_var)
-    spread = float(isometry(activation, prior, depth, q0=best.start).spread)
+    spread, _ = _spread(activation, prior, depth, best.start)
     other = Candidate(f"{best.name}, orthogonal", prior, best.start, best.outcome, spread, best.notes)
     return [*candidates[: i + 1], other, *candidates[i + 1 :]]
+
+
+_LEAVES = "signals do not come back to this variance: at finite width they leave it"
+
+
+def _spread(activation, prior, depth, start) -> tuple[float, bool]:
+    """That of the Jacobian at q*, NaN where signals do not start there; and whether they do."""
+    found = isometry(activation, prior, depth, q0=start)
+    stays = abs(float(found.q) / start - 1) <= _SETTLED
+    return float(found.spread) if stays else float("nan"), stays
 
 
 def _transient(proposal: Proposal, start: float, depth: int) -> tuple[str, ...]:
