@@ -220,6 +220,38 @@ def test_help_shows_an_example_on_one_line(call, command):
     assert example.strip().startswith("meanfield " + " ".join(command))
 
 
+def test_the_help_lists_diagrams_and_fixed_points_first(call):
+    _, out, _ = call("--help")
+    _, _, commands = out.partition("Commands:\n")
+    names = [line.split()[0] for line in commands.splitlines() if re.match(r"  \w", line)]
+    assert names[:3] == ["phase-diagram", "fixed-point", "init"] and len(set(names)) == 11
+
+
+def test_names_go_in_any_case(call):
+    assert call("fixed-point", "-a", "ReLU", "--weight-var", "1.5")[0] == 0
+
+
+def test_no_name_is_called_near_that_is_not(call):
+    _, _, err = call("phase-diagram", "--quantity", "zzz")
+    assert "quantity 'zzz' is unknown; known are" in err
+
+
+def test_init_prints_candidates_reasons_and_code(call):
+    code, out, err = call("init", "-a", "relu", "--depth", "12", "--framework", "torch")
+    assert (code, err) == (0, "")
+    assert "critical, no bias" in out and "import torch" in out
+    compile(out.partition("\n# ")[2].partition("\n")[2], "snippet", "exec")
+
+
+def test_critical_line_prints_what_the_library_returns(call):
+    code, out, err = call("critical-line", "-a", "erf", "--bias-var", "0:0.2:3")
+    assert (code, err) == (0, "")
+    with jax.enable_x64(True):
+        expected = mf.critical_point("erf", np.array([0, 0.1, 0.2]))
+    rows = [line.split() for line in out.splitlines() if line.endswith(("converged  ", "vanishing  "))]
+    np.testing.assert_allclose([float(row[0]) for row in rows], expected.weight_var, rtol=1e-9)
+
+
 def test_no_command_shows_the_help(call):
     assert call() == call("--help")
 
@@ -267,6 +299,8 @@ WRONG = {
     "another kind of picture": (("phase-diagram", "-o", "x.jpg"), "must end in .png, .pdf, .svg or .npz"),
     "no size": (("phase-diagram", "--size", "big"), "width x height in inches, such as 3.4x2.6, got 'big'"),
     "no dots": (("phase-diagram", "--dpi", "0"), "--dpi must be at least 1, got 0"),
+    "no framework": (("init", "--depth", "5", "--framework", "x"), "--framework must be nnx, linen, torch"),
+    "two ways at once": (("critical-line", "--q", "1", "--bias-var", "1"), "--q and --bias-var are two ways"),
     "too long a name": (("phase-diagram", "-o", "x" * 300), r"cannot write x+(\.png)?: file name too long"),
 }
 

@@ -49,8 +49,8 @@ def proposals(activation: Activation, c0: float, depth: int) -> tuple[list[Propo
 
 def _has_mean(activation) -> bool:
     """Whether the correlation of weights matters: that of odd functions does not."""
-    apart = [float(preserving_weight_var(activation, anticorrelation=kappa)) for kappa in (0.0, 1.0)]
-    return not np.isclose(*apart, rtol=1e-9)
+    independent, centred = (float(preserving_weight_var(activation, anticorrelation=k)) for k in (0.0, 1.0))
+    return abs(centred / independent - 1) > 1e-9
 
 
 def _without_bias(activation, found, reasons) -> None:
@@ -94,7 +94,8 @@ def _on_the_line(activation, kappa, name, c0, depth, found, reasons) -> None:
 
 def _comes_back(activation, line: CriticalLine, kappa) -> np.ndarray:
     """Whether a variance moved by up to a factor 2 moves back: of a finite width it fluctuates."""
-    prior = NormalPrior(*(np.asarray(x)[:, None].clip(0) for x in (line.weight_var, line.bias_var)), kappa)
+    weight_var, bias_var = (np.asarray(x)[:, None].clip(0) for x in (line.weight_var, line.bias_var))
+    prior = NormalPrior(weight_var, bias_var, kappa)
     start = _VARIANCES[:, None] * _AROUND
     growth = np.asarray(q_map(activation, prior, start)) / start
     return np.all((growth < 1) == (_AROUND > 1), axis=1)

@@ -1,5 +1,7 @@
 """What lies over the colours of a phase diagram: hatched regions, and the lines between phases."""
 
+from typing import Any
+
 import numpy as np
 from contourpy import contour_generator
 from matplotlib.collections import LineCollection
@@ -137,7 +139,8 @@ def _contour(grid: Grid, values: np.ndarray, level: float) -> list[np.ndarray]:
     if not (np.isfinite(values).any() and np.nanmin(values) <= level < np.nanmax(values)):
         return []
     x, y, framed = grid.framed(values)
-    lines = contour_generator(x, y, np.ma.masked_invalid(framed)).lines(level)
+    generator = contour_generator(x, y, np.ma.masked_invalid(framed), line_type="Separate")
+    lines: Any = generator.lines(level)
     return [line for line in lines if len(line) > 1]
 
 
