@@ -16,6 +16,7 @@ from meanfield.priors import NormalPrior, OrthogonalPrior
 from meanfield.spectra.isometry import isometry
 from meanfield.support import text, validation
 
+_LOOSE = 30.0  # layers; a slower return to q* is worth a word
 _SETTLED = 0.01  # relative distance from q* that no longer matters
 
 
@@ -131,7 +132,7 @@ def _candidates(activation, found: list[Proposal], depth, q0, c0) -> list[Candid
     for proposal, start, outcome in zip(found, starts, ends, strict=True):
         spread, stays = _spread(activation, proposal.prior, depth, start)
         leaves = (_LEAVES,) if not stays and abs(start / proposal.q - 1) <= _SETTLED else ()
-        notes = (*leaves, *_transient(proposal, start, depth), *_notes(outcome))
+        notes = (*leaves, *_loosely(proposal), *_transient(proposal, start, depth), *_notes(outcome))
         candidates.append(Candidate(proposal.name, proposal.prior, float(start), outcome, spread, notes))
     candidates.sort(key=lambda c: c.outcome.change)
     return _with_orthogonal(activation, candidates, depth)
@@ -154,6 +155,13 @@ def _spread(activation, prior, depth, start) -> tuple[float, bool]:
     found = isometry(activation, prior, depth, q0=start)
     stays = abs(float(found.q) / start - 1) <= _SETTLED
     return float(found.spread) if stays else float("nan"), stays
+
+
+def _loosely(proposal: Proposal) -> tuple[str, ...]:
+    """Whether the variance is drawn back so slowly that a finite width lets it wander."""
+    if proposal.scale_free or not _LOOSE < proposal.xi_q < np.inf:
+        return ()
+    return (f"xi_q = {proposal.xi_q:.3g} layers: networks that are narrow and deep may lose the variance",)
 
 
 def _transient(proposal: Proposal, start: float, depth: int) -> tuple[str, ...]:
