@@ -34,6 +34,7 @@ NAMES = (
     "peers",
     "empirical",
     "agreement",
+    "recommend",
     "training",
 )
 ALLOWED = 3.0  # growth of a ratio; less is the noise of a shared machine at small sizes

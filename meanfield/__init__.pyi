@@ -3,6 +3,9 @@
 from . import activations as activations
 from . import empirical as empirical
 from .activations.activation import Activation as Activation
+from .advice.recommend import Candidate as Candidate
+from .advice.recommend import Recommendation as Recommendation
+from .advice.recommend import recommend as recommend
 from .asymmetric import special_weights as special_weights
 from .asymmetric.density.evolution import DensityEvolution as DensityEvolution
 from .asymmetric.density.evolution import density_evolution as density_evolution

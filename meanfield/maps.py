@@ -11,7 +11,7 @@ from meanfield.layers.schedules import is_schedule, runs_of
 from meanfield.numerics.broadcasting import pointwise
 from meanfield.numerics.pytrees import register_dataclass
 from meanfield.priors import handler
-from meanfield.support import validation
+from meanfield.support import text, validation
 
 _DEPTH = 50
 
@@ -61,6 +61,20 @@ class Trajectory:
     c: Float[Array, "layers ..."]
     q2: Float[Array, "layers ..."]
     one_minus_c: Float[Array, "layers ..."]
+
+    def __repr__(self):
+        if not hasattr(self.q, "shape"):  # inside a transformation leaves can be anything
+            return f"{type(self).__name__}({self.q!r}, ...)"
+        count, *shape = self.q.shape
+        depth = count - 1
+        layers = [*(n for n in _SHOWN if n < depth), depth]
+        title = f"{type(self).__name__}, {depth} layers" + (f", shape {tuple(shape)}" if shape else "")
+        fields = {name: getattr(self, name) for name in ("q", "c", "one_minus_c")}
+        rows = [[str(n), *(text.span(x[n]) for x in fields.values())] for n in layers]
+        return text.table(title, [["layer", "q", "c", "1 - c"], *rows])
+
+
+_SHOWN = (0, 1, 2, 5, 10, 20, 50, 100)  # layers that are printed
 
 
 def propagate(activation, prior=None, *, q0=1.0, c0=0.5, depth=None, q2=None) -> Trajectory:

@@ -1,9 +1,18 @@
 """Result codes: what became of a fixed point, and which phase it lies in."""
 
-from enum import IntEnum
+from enum import Enum, IntEnum
 
 
-class Status(IntEnum):
+class _Code(IntEnum):
+    """An integer that prints as its name."""
+
+    __format__ = Enum.__format__  # of the name, not of the integer
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Status(_Code):
     """What the iteration ``q -> Q(q)``, and then ``c -> C(c)``, ends at.
 
     Arrays of these integers come back from every solver; ``Status(code).message``
@@ -43,7 +52,7 @@ _MESSAGES = {
 }
 
 
-class Phase(IntEnum):
+class Phase(_Code):
     """Whether nearby signals merge or part with depth, from chi_1 = C'(1); of noisy layers, gradients alone.
 
     CRITICAL: chi_1 = 1 at a variance that stays (CONVERGED, MARGINAL), so that gradients keep their norm.

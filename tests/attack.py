@@ -105,8 +105,8 @@ def priors(rng, phi: Nasty, count: int) -> np.ndarray:
     for _ in range(count):
         kappa = float(rng.choice([0.0, 0.0, 1.0, 0.5, -2.0]))
         q = 10.0 ** rng.uniform(-6, 6)
-        second, mean = (float(m[0]) for m in moments(phi, np.array([q]))[:2])
-        own = second - kappa * mean**2
+        variance, mean = (float(m[0]) for m in moments(phi, np.array([q]))[:2])
+        own = variance + (1 - kappa) * mean**2
         if not (own > 0 and math.isfinite(own)):
             continue
         share = rng.uniform(0, 1) if rng.random() < 0.5 else 1 - 10.0 ** rng.uniform(-6, -1)
@@ -156,25 +156,26 @@ def _tail(phi: Nasty, q: float) -> float:
 
 
 def moments(phi: Nasty, q):
-    """(E phi^2, E phi, E phi'^2, d E phi^2/dq, d E phi/dq) at variances of shape (n,)."""
+    """(Var phi, E phi, E phi'^2, d Var phi/dq, d E phi/dq) at variances of shape (n,)."""
     results = []
     with np.errstate(over="ignore", invalid="ignore"):
         for x in np.atleast_1d(q):
             u, w = _nodes(phi, 0.0, math.sqrt(x), _tail(phi, x))
             value, bend = phi.value(u), (u**2 / x - 1) / (2 * x)
-            results.append(
-                [w @ value**2, w @ value, w @ phi.slope(u) ** 2, (w * bend) @ value**2, (w * bend) @ value]
-            )
+            mean = w @ value
+            apart = value - mean
+            slopes = w @ phi.slope(u) ** 2
+            results.append([w @ apart**2, mean, slopes, (w * bend) @ apart**2, (w * bend) @ apart])
     return np.array(results).T
 
 
 def image(phi: Nasty, prior, q):
     """(Q(q), Q'(q))."""
     weight_var, bias_var, kappa, _ = prior
-    second, mean, _, second_rate, mean_rate = moments(phi, q)
+    variance, mean, _, rate, mean_rate = moments(phi, q)
     return (
-        weight_var * (second - kappa * mean**2) + bias_var,
-        weight_var * (second_rate - 2 * kappa * mean * mean_rate),
+        weight_var * (variance + (1 - kappa) * mean**2) + bias_var,
+        weight_var * (rate + 2 * (1 - kappa) * mean * mean_rate),
     )
 
 

@@ -120,11 +120,30 @@ def test_tilde_is_the_home_directory(call, here, monkeypatch):
     assert files(here) == ["mine.npz", "mine.png"]
 
 
-def test_a_second_run_replaces_the_first(call, here):
+def test_a_second_run_replaces_the_first_only_by_force(call, here):
     call("phase-diagram", *SMALL, "-o", "x")
-    call("phase-diagram", *SMALL, "--bias-var", "0.3", "-o", "x")
+    other = ("phase-diagram", *SMALL, "--bias-var", "0.3", "-o", "x")
+    code, out, err = call(*other)
+    assert (code, out) == (2, "") and "x.png and x.npz are there already" in err and "--force" in err
+    assert mf.PhaseDiagram.load("x.npz").fixed == ("bias_var", 0.1)
+    assert call(*other, "--force")[0] == 0
     assert mf.PhaseDiagram.load("x.npz").fixed == ("bias_var", 0.3)
     assert files(here) == ["x.npz", "x.png"]
+
+
+@pytest.mark.parametrize("form, begins", [("pdf", b"%PDF"), ("svg", b"<?xml"), ("png", b"\x89PNG")])
+def test_a_picture_has_the_format_of_its_name(call, here, form, begins):
+    code, out, _ = call("phase-diagram", *SMALL, "-o", f"x.{form}", "--dpi", "50", "--size", "3.4x2.6")
+    assert code == 0 and f"x.{form}" in out
+    assert files(here) == sorted(["x.npz", f"x.{form}"])
+    assert (here / f"x.{form}").read_bytes().startswith(begins)
+
+
+def test_dots_are_inches_times_dpi(call, here):
+    from matplotlib.image import imread
+
+    call("phase-diagram", *SMALL, "-o", "x", "--dpi", "50", "--size", "8x6")
+    assert imread("x.png").shape[:2] == (300, 400)
 
 
 # --- fixed-point and info --------------------------------------------------------
@@ -201,6 +220,38 @@ def test_help_shows_an_example_on_one_line(call, command):
     assert example.strip().startswith("meanfield " + " ".join(command))
 
 
+def test_the_help_lists_diagrams_and_fixed_points_first(call):
+    _, out, _ = call("--help")
+    _, _, commands = out.partition("Commands:\n")
+    names = [line.split()[0] for line in commands.splitlines() if re.match(r"  \w", line)]
+    assert names[:3] == ["phase-diagram", "fixed-point", "init"] and len(set(names)) == 11
+
+
+def test_names_go_in_any_case(call):
+    assert call("fixed-point", "-a", "ReLU", "--weight-var", "1.5")[0] == 0
+
+
+def test_no_name_is_called_near_that_is_not(call):
+    _, _, err = call("phase-diagram", "--quantity", "zzz")
+    assert "quantity 'zzz' is unknown; known are" in err
+
+
+def test_init_prints_candidates_reasons_and_code(call):
+    code, out, err = call("init", "-a", "relu", "--depth", "12", "--framework", "torch")
+    assert (code, err) == (0, "")
+    assert "critical, no bias" in out and "import torch" in out
+    compile(out.partition("\n# ")[2].partition("\n")[2], "snippet", "exec")
+
+
+def test_critical_line_prints_what_the_library_returns(call):
+    code, out, err = call("critical-line", "-a", "erf", "--bias-var", "0:0.2:3")
+    assert (code, err) == (0, "")
+    with jax.enable_x64(True):
+        expected = mf.critical_point("erf", np.array([0, 0.1, 0.2]))
+    rows = [line.split() for line in out.splitlines() if line.endswith(("converged  ", "vanishing  "))]
+    np.testing.assert_allclose([float(row[0]) for row in rows], expected.weight_var, rtol=1e-9)
+
+
 def test_no_command_shows_the_help(call):
     assert call() == call("--help")
 
@@ -234,7 +285,7 @@ WRONG = {
         ("phase-diagram", "--bias-var", "0:1:3", "--anticorrelation", "0:1:3"),
         "two of .* --weight-var, --bias-var, --anticorrelation are ranges",
     ),
-    "unknown quantity": (("phase-diagram", "--quantity", "chi1"), "the nearest is 'chi_1'"),
+    "unknown quantity": (("phase-diagram", "--quantity", "chi1"), "did you mean 'chi_1'"),
     "no such directory": (("phase-diagram", "-o", "none/x"), "cannot write none/x.png: no such file"),
     "a directory": (("phase-diagram", "-o", "."), "--output must be a file's name, but . is a directory"),
     "unknown weights": (
@@ -245,6 +296,11 @@ WRONG = {
         ("spectrum", "--weight-var", "1", "--weights", "orthogonal", "--anticorrelation", "0.5"),
         "--anticorrelation has no place beside",
     ),
+    "another kind of picture": (("phase-diagram", "-o", "x.jpg"), "must end in .png, .pdf, .svg or .npz"),
+    "no size": (("phase-diagram", "--size", "big"), "width x height in inches, such as 3.4x2.6, got 'big'"),
+    "no dots": (("phase-diagram", "--dpi", "0"), "--dpi must be at least 1, got 0"),
+    "no framework": (("init", "--depth", "5", "--framework", "x"), "--framework must be nnx, linen, torch"),
+    "two ways at once": (("critical-line", "--q", "1", "--bias-var", "1"), "--q and --bias-var are two ways"),
     "too long a name": (("phase-diagram", "-o", "x" * 300), r"cannot write x+(\.png)?: file name too long"),
 }
 
@@ -271,7 +327,7 @@ def test_an_unwritable_place_is_seen_before_computing(call, here, monkeypatch, b
 
 
 def test_a_disk_that_fills_up_leaves_nothing_half_written(call, here, monkeypatch):
-    def fail(diagram, quantity, file):
+    def fail(draw, file, *look):
         file.write(b"half")
         raise OSError(28, "No space left on device")
 
@@ -492,7 +548,7 @@ def test_train_prints_a_row_for_every_initialisation_and_resumes(call, here):
     assert files(here) == ["curves.npz", "curves.png", "kept"]
     table = numbers(out)
     assert float(table["he"][2].split()[0]) == 1 and len(table["anticorrelated(1, 2)"]) == 5
-    code, again, _ = call(*command, "--checkpoint", "kept", "-o", "curves")
+    code, again, _ = call(*command, "--checkpoint", "kept", "-o", "curves", "--force")
     assert (code, again) == (0, out)
 
 
@@ -503,11 +559,11 @@ def test_train_prints_a_row_for_every_initialisation_and_resumes(call, here):
         (("compare", "--weight-var", "2", "--method", "x"), "--method must be weights or weightless"),
         (("compare", "--weight-var", "2", "--networks", "2"), "networks must be at least 8"),
         (("compare", "--weight-var", "-1"), "weight_var must be"),
-        (("train", "--task", "digit"), "the nearest is 'digits'"),
-        (("train", "--task", "mnist"), "a directory that holds them is needed"),
+        (("train", "--task", "digit"), "did you mean 'digits'"),
+        (("train", "--task", "mnist"), "--data"),
         (("train", "--task", "mnist", "--data", "nowhere"), "there is no directory nowhere"),
-        (("train", "--task", "digits", "-i", "hee"), "the nearest is 'he'"),
-        (("train", "--optimizer", "sdg", "-i", "he"), "the nearest is 'sgd'"),
+        (("train", "--task", "digits", "-i", "hee"), "did you mean 'he'"),
+        (("train", "--optimizer", "sdg", "-i", "he"), "did you mean 'sgd'"),
         (("train", "--learning-rates", "0.1,x"), "--learning-rates must be a number"),
         (("train", "--learning-rates", "0"), "learning_rates must be"),
         (("train", "-i", ","), "must name at least one"),

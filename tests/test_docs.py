@@ -35,18 +35,38 @@ def reader(tmp_path, monkeypatch):
     plt.close("all")
 
 
-# Sizes that take long, at sizes that do not.
-SMALLER = {"200": "20", "width=256, depth=20": "width=32, depth=4, networks=8", "depth=25": "depth=5"}
-
-
 @with_blocks("python")
 def test_every_python_block_of_a_page_runs_in_order(page):
     names = {"__name__": "page"}
     for i, text in enumerate(blocks(page, "python")):
-        if page.name == "README.md":
-            for size, smaller in SMALLER.items():
-                text = text.replace(size, smaller)
         exec(compile(text, f"{page.name}, block {i + 1}", "exec"), names)
+
+
+def test_the_readme_is_of_one_screen_and_its_output_is_what_it_prints(capsys):
+    text = PAGES[0].read_text()
+    assert len(text.split()) <= 700
+    (code,) = blocks(PAGES[0], "python")
+    exec(compile(code, "README.md", "exec"), {})
+    printed = capsys.readouterr().out.split()
+    shown = " ".join(line[1:] for line in code.splitlines() if line.startswith("# ")).split()
+    assert len(shown) == len(printed)
+    for word, expected in zip(shown, printed, strict=True):
+        if re.fullmatch(r"[\d.]+", expected):
+            assert float(word) == pytest.approx(float(expected), rel=1e-5)
+        else:
+            assert word == expected
+
+
+@pytest.mark.slow
+def test_the_gains_page_has_the_gains_of_the_library(x64):
+    rows = re.findall(
+        r"^\| `(\w+)` \| ([\d.]+) \| [\d.]+ \| ([\d.]+) \|", (ROOT / "docs" / "gains.md").read_text(), re.M
+    )
+    assert {name for name, *_ in rows} == set(mf.activations.NAMES) - {"polynomial"}
+    for name, keeps, gamma in rows:
+        assert float(keeps) == pytest.approx(float(mf.preserving_weight_var(name)), abs=2e-6)
+        apart = float(mf.preserving_weight_var(name, anticorrelation=1.0)) ** 0.5
+        assert float(gamma) == pytest.approx(apart, abs=2e-6)
 
 
 @with_blocks("sh")

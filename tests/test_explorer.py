@@ -105,7 +105,7 @@ def test_a_query_and_back_is_the_same_setting():
         ("?weight_var=", "weight_var must be a number, got ''."),
         ("?activation=rellu", "(did you mean 'relu'?)"),
         ("?activation=elu(x)", "elu takes numbers"),
-        ("?wieght_var=2", "the nearest is weight_var"),
+        ("?wieght_var=2", "did you mean 'weight_var'"),
     ],
 )
 def test_a_bad_value_is_one_sentence_and_leaves_its_default(query, message):

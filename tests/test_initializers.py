@@ -82,7 +82,7 @@ def test_asymmetric_initialisations_are_those_of_their_priors(name):
 @pytest.mark.parametrize(
     ("name", "error", "message"),
     [
-        ("hee", ValueError, "nearest is 'he'"),
+        ("hee", ValueError, "did you mean 'he'"),
         ("anticorrelated(x)", ValueError, "numbers in its brackets"),
         ("he(2)", ValueError, "at most 0 numbers"),
         ("anticorrelated(2)", ValueError, "anticorrelation"),

@@ -13,7 +13,13 @@ from matplotlib.figure import Figure
 
 import meanfield as mf
 from meanfield import plotting
-from meanfield.plotting import PHASE_COLOURS, QUANTITIES, plot_phase_diagram, write_picture
+from meanfield.plotting import (
+    PHASE_COLOURS,
+    QUANTITIES,
+    phase_diagram_figure,
+    plot_phase_diagram,
+    write_picture,
+)
 
 WEIGHT_VAR = np.linspace(0.5, 4, 71)
 ANTICORRELATION = np.linspace(-1, 1, 41)
@@ -185,8 +191,8 @@ def test_axes_of_length_one_are_strips_with_their_lines(quantity, weight_var):
         np.testing.assert_allclose(vertices(ax, "chi_1 = 1")[:, 0], 2, atol=0.1)
 
 
-def test_unknown_quantity_names_the_nearest(relu):
-    with pytest.raises(ValueError, match="'chi1' is unknown; the nearest is 'chi_1'"):
+def test_unknown_quantity_names_the_one_that_was_meant(relu):
+    with pytest.raises(ValueError, match=r"'chi1' is unknown \(did you mean 'chi_1'"):
         relu.plot("chi1")
 
 
@@ -210,7 +216,7 @@ def test_without_axes_there_is_a_new_pyplot_figure(relu):
 
 def test_drawing_leaves_matplotlib_settings_alone(relu):
     before = dict(mpl.rcParams)
-    write_picture(relu, "phase", io.BytesIO(), dpi=40)
+    write_picture(lambda: phase_diagram_figure(relu), io.BytesIO(), dpi=40)
     assert dict(mpl.rcParams) == before
 
 
@@ -229,3 +235,54 @@ def test_a_large_grid_is_thinned_to_what_a_page_can_show():
     assert ax.collections[0].get_array().shape[1] < weight_var.size
     line = vertices(ax, "bounded")
     np.testing.assert_allclose(line[:, 0].max(), boundary(0.5), atol=2 * 3.5 / 2048)
+
+
+# --- what a print needs -----------------------------------------------------------------
+
+
+def test_the_critical_line_reaches_the_corner_where_the_bounded_phase_begins():
+    axes = {"weight_var": np.linspace(1, 4, 121), "anticorrelation": np.linspace(0, 1, 81)}
+    line = vertices(drawn(mf.phase_diagram("relu", bias_var=0.1, **axes)), "chi_1 = 1")
+    nearest = np.abs(line - [2.0, 0.0]).max(axis=1).min()
+    assert nearest < 1e-6
+
+
+def test_the_critical_line_stays_inside_the_bounded_phase(relu):
+    line = vertices(drawn(relu), "chi_1 = 1")
+    vertical = line[np.abs(line[:, 0] - 2) < 1e-9]
+    assert vertical[:, 1].min() == pytest.approx(0.0, abs=1e-9)
+
+
+def test_independent_weights_go_without_saying():
+    diagram = mf.phase_diagram("relu", weight_var=[1.0, 1.5], bias_var=[0.1, 0.2])
+    assert drawn(diagram).get_title() == "relu"
+
+
+def test_a_bar_of_what_is_never_negative_begins_at_zero_or_above(relu):
+    (bar,) = (a for a in drawn(relu, "chi_q").figure.axes if a.get_label() == "<colorbar>")
+    assert bar.get_ylim()[0] >= 0
+
+
+def test_curves_are_told_apart_without_colour():
+    styles = [plotting.line_style(i) for i in range(len(plotting.LINE_COLOURS))]
+    for part in ("color", "linestyle", "marker"):
+        assert len({str(style[part]) for style in styles}) == len(styles)
+
+
+@pytest.mark.parametrize("low, high", [(0.4, 4.0), (0.9, 1.4), (0.07, 1.9), (20.0, 60.0)])
+def test_a_short_logarithmic_axis_has_plain_labels(low, high):
+    ax = Figure().subplots()
+    ax.set(yscale="log", ylim=(low, high))
+    plotting.plain_log_ticks(ax.yaxis)
+    ax.figure.draw_without_rendering()
+    labels = [t.get_text() for t in ax.get_yticklabels() if low <= t.get_position()[1] <= high]
+    assert len(labels) >= 2 and all(float(label) > 0 for label in labels)
+
+
+@pytest.mark.parametrize("form", plotting.FORMATS)
+def test_text_of_a_picture_stays_text(relu, form):
+    file = io.BytesIO()
+    plotting.write_picture(lambda: plotting.phase_diagram_figure(relu), file, form, dpi=40)
+    if form == "svg":
+        assert b"edge of the bounded phase" in file.getvalue()
+    assert 1_000 < len(file.getvalue()) < 300_000

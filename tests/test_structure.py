@@ -21,6 +21,7 @@ ROOMS = (
     ("asymmetric",),
     ("plotting",),
     ("dead", "spectra"),
+    ("advice",),
     ("grids",),
     ("empirical",),
     ("explorer",),

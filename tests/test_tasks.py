@@ -56,7 +56,7 @@ def test_spirals_and_sizes_are_settings():
 @pytest.mark.parametrize(
     ("name", "directory", "error", "message"),
     [
-        ("digit", None, ValueError, "nearest is 'digits'"),
+        ("digit", None, ValueError, "did you mean 'digits'"),
         ("mnist", None, ValueError, "a directory that holds them is needed"),
         ("digits", "/tmp", ValueError, "not read from files"),
         (7, None, TypeError, "a name or a Task"),

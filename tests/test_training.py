@@ -172,9 +172,9 @@ def test_a_full_disk_is_one_clear_error_and_loses_nothing(tmp_path, monkeypatch)
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        ({"optimizer": "sdg"}, ValueError, "nearest is 'sgd'"),
+        ({"optimizer": "sdg"}, ValueError, "did you mean 'sgd'"),
         ({"optimizer": 3}, TypeError, "optimizer must be"),
-        ({"task": "teacher"}, ValueError, "nearest is 'teacher-student'"),
+        ({"task": "teacher"}, ValueError, "did you mean 'teacher-student'"),
         ({"learning_rate": 0.0}, ValueError, "learning_rate must be"),
         ({"learning_rate": [[0.1]]}, ValueError, "a number or a list"),
         ({"steps": 41}, ValueError, "steps must be a multiple of evaluations, 8"),

@@ -34,7 +34,11 @@ def table_of(measured: dict, part: str | None) -> list[str]:
     for name, table in {"peer": _peers, "bar": _spectra}.items():
         kind = table if name in first else kind
     kind = _agreement if "uniform_p" in measured else kind
-    return [*kind(measured["rows"]), "", f"Measured on: {machine}."]
+    kind = _recommended if "verdict" in measured else kind
+    lines = kind(measured["rows"])
+    if "verdict" in measured:
+        lines += ["", *_uniformity(measured["verdict"])]
+    return [*lines, "", f"Measured on: {machine}."]
 
 
 def _timings(rows: list[dict]) -> list[str]:
@@ -86,6 +90,29 @@ _FIGURES = {
 def _agreement(rows: list[dict]) -> list[str]:
     head = ["| activation | prior | p | largest deviation (standard errors) |", "| --- | --- | ---: | ---: |"]
     return head + [f"| {r['activation']} | {r['prior']} | {r['p']:.2f} | {r['largest']:.1f} |" for r in rows]
+
+
+def _recommended(rows: list[dict]) -> list[str]:
+    names = ("q", "one_minus_c", "gradient")
+    head = [
+        "| activation | depth | initialisation | q_L | 1 - c_L | gradient |",
+        "| --- | ---: | --- | ---: | ---: | ---: |",
+    ]
+    return head + [
+        f"| {r['activation']} | {r['depth']} | {r['candidate']} "
+        f"| {' | '.join(_number(r[name]['deviation'], '+.1f') for name in names)} |"
+        for r in rows
+    ]
+
+
+def _uniformity(verdict: dict) -> list[str]:
+    """Kolmogorov-Smirnov tests of the p-values, in all and by depth."""
+    head = ["| depth | p-values | smallest | uniform: p |", "| --- | ---: | ---: | ---: |"]
+    return head + [
+        f"| {depth} | {found['count']} | {found['smallest']:.1g} | {found['uniform_p']:.2f} |"
+        for depth, found in verdict.items()
+        if found is not None
+    ]
 
 
 def _peers(rows: list[dict]) -> list[str]:

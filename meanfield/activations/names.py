@@ -1,6 +1,5 @@
 """The activation functions that have a name, and activations from names and callables."""
 
-import difflib
 import inspect
 import re
 from collections.abc import Callable, Hashable
@@ -10,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from meanfield.activations.activation import Activation
+from meanfield.support.text import unknown
 
 _built_in = Activation._built_in
 
@@ -118,7 +118,7 @@ _KNOWN_FUNCTIONS: dict[Any, Activation] = {a.fn: a for a in FIXED.values()} | {
 
 
 def as_activation(activation) -> Activation:
-    """An ``Activation`` from one, from a name such as "elu" or "elu(0.5)", or from a callable.
+    """An ``Activation`` from one, from a name such as "elu" or "elu(0.5)", in any case, or from a callable.
 
     Raises ValueError for an unknown name (and names the nearest one), TypeError for
     anything that cannot be an activation.
@@ -143,6 +143,7 @@ def _from_callable(fn) -> Activation:
 
 def _by_name(text: str) -> Activation:
     name, _, arguments = text.strip().rstrip(")").partition("(")
+    name = name.strip().lower()
     if name in FIXED and not arguments:
         return FIXED[name]
     if name in FAMILIES:
@@ -155,6 +156,4 @@ def _by_name(text: str) -> Activation:
             ) from error
     if name in FIXED:
         raise ValueError(f"activation {text!r}: {name} takes no parameters")
-    near = difflib.get_close_matches(name, NAMES, n=1)
-    hint = f" (did you mean {near[0]!r}?)" if near else ""
-    raise ValueError(f"activation {text!r} is unknown{hint}; known are {', '.join(NAMES)}")
+    raise ValueError(unknown("activation", text, NAMES))

@@ -16,17 +16,14 @@ import typer
 
 from meanfield import __version__
 from meanfield.cli import about as about
+from meanfield.cli import advice as advice
 from meanfield.cli import empirical as empirical
 from meanfield.cli import explore as explore
 from meanfield.cli import spectra as spectra
 from meanfield.cli import sweep as sweep
-
-# isort: off (importing registers the commands, and help lists them in this order)
 from meanfield.cli import theory as theory
 from meanfield.cli.app import INTERRUPTED, app
 from meanfield.cli.compiled import keep_what_is_compiled
-
-# isort: on
 
 USAGE_ERROR = 2
 

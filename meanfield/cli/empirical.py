@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from meanfield.cli.app import app
+from meanfield.cli.files import Dpi, Force, Output, Size, outputs
 from meanfield.cli.options import (
     C0,
     PARAMETERS,
@@ -13,12 +14,10 @@ from meanfield.cli.options import (
     ActivationName,
     Anticorrelation,
     BiasVar,
-    Output,
     SpecialWeightLaw,
     WeightVar,
     number,
     option,
-    output_paths,
     prior_of,
     special_weight_law,
 )
@@ -53,8 +52,11 @@ def _compare(
     ] = "weights",
     seed: _Seed = 0,
     output: Output = None,
+    dpi: Dpi = 200,
+    size: Size = None,
+    force: Force = False,
 ) -> None:
-    """Real networks of finite width beside the theory, in standard errors: a picture (PNG) and values (NPZ).
+    """Real networks of finite width beside the theory, in standard errors: a picture and all values.
 
     Networks of two widths are drawn, so that the 1/width bias can be told from disagreement.
 
@@ -65,6 +67,7 @@ def _compare(
     given = dict(zip(PARAMETERS, (weight_var, bias_var, anticorrelation), strict=True))
     parameters = {name: number(name, text) for name, text in given.items()}
     start = {"q0": number("q0", q0), "c0": number("c0", c0)}
+    method = method.lower()
     if method not in ("weights", "weightless"):
         raise ValueError(f"--method must be weights or weightless, got {method!r}")
 
@@ -72,18 +75,18 @@ def _compare(
 
     law, phi = special_weight_law(special_weight), as_activation(activation)
     prior = prior_of(parameters, law)
-    picture, data = output_paths(output, f"compare_{phi!r}" + ("" if law is None else f"_{law!r}"))
+    name = f"compare_{phi!r}" + ("" if law is None else f"_{law!r}")
+    files = outputs(output, name, dpi, size, force)
 
     from meanfield.empirical.comparison import compare
-    from meanfield.plotting import plot_comparison, written_png
-    from meanfield.support.files import written_whole
+    from meanfield.plotting import plot_comparison
 
     sizes = dict(width=width, depth=depth, networks=networks, seed=seed)
     comparison = compare(phi, prior, method=method, **sizes, **start)
-    comparison.save(data)
-    written_whole(picture, lambda file: written_png(lambda: plot_comparison(comparison), file))
+    comparison.save(files.values)
+    files.write_picture(lambda: plot_comparison(comparison))
     print_comparison(comparison)
-    print(f"Picture: {picture}\nValues:  {data}")
+    print(files)
 
 
 @app.command("train")
@@ -143,8 +146,11 @@ def _train(
         ),
     ] = None,
     output: Output = None,
+    dpi: Dpi = 200,
+    size: Size = None,
+    force: Force = False,
 ) -> None:
-    """Train a network from several initialisations: learning curves (PNG, NPZ) and what is significant.
+    """Train a network from several initialisations: learning curves and what is significant.
 
     Each initialisation is trained at every learning rate on some seeds, and at the best one on others.
 
@@ -160,11 +166,10 @@ def _train(
 
     from meanfield.empirical.studies import compare_initializations
     from meanfield.empirical.tasks import task as task_of
-    from meanfield.plotting import plot_training_study, written_png
-    from meanfield.support.files import written_whole
+    from meanfield.plotting import plot_training_study
 
     chosen = task_of(task, data)
-    picture, values = output_paths(output, f"train_{chosen.name}")
+    files = outputs(output, f"train_{chosen.name}", dpi, size, force)
     study: TrainingStudy = compare_initializations(
         chosen,
         names,
@@ -181,7 +186,7 @@ def _train(
         target_loss=target,
         checkpoint=checkpoint,
     )
-    study.save(values)
-    written_whole(picture, lambda file: written_png(lambda: plot_training_study(study), file))
+    study.save(files.values)
+    files.write_picture(lambda: plot_training_study(study))
     print_study(study)
-    print(f"Picture: {picture}\nValues:  {values}")
+    print(files)

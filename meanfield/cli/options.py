@@ -2,8 +2,6 @@
 
 import math
 import re
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -38,17 +36,6 @@ SpecialWeightLaw = Annotated[
 WeightVar = Annotated[str, typer.Option(metavar="NUMBER", help="Weight variance, at least 0.")]
 BiasVar = Annotated[str, typer.Option(metavar="NUMBER", help="Bias variance, at least 0.")]
 Anticorrelation = Annotated[str, typer.Option(metavar="NUMBER", help="Anticorrelation, at most 1.")]
-
-Output = Annotated[
-    str | None,
-    typer.Option(
-        "--output",
-        "-o",
-        metavar="PATH",
-        help="Where to write, with or without .png or .npz.",
-        show_default="in the current directory, named after the command and what it is about",
-    ),
-]
 
 
 def option(name: str) -> str:
@@ -112,31 +99,3 @@ def axis_of(name: str, text: str) -> "float | np.ndarray":
     if start == stop and count > 1:
         raise ValueError(f"{option(name)} repeats one value {count} times, got {text!r}")
     return np.linspace(start, stop, count)
-
-
-def output_paths(stem: str | None, default: str) -> tuple[Path, Path]:
-    """Where the picture and the values go, checked to be writable."""
-    if stem is None:
-        stem = re.sub(r"[^\w.-]+", "_", default).strip("_")
-    elif not stem or stem.endswith("/"):
-        raise ValueError(f"--output must end in a file's name, got {stem!r}")
-    base = Path(stem).expanduser()
-    if base.is_dir():
-        raise ValueError(f"--output must be a file's name, but {stem} is a directory")
-    if base.suffix.lower() in (".png", ".npz"):
-        base = base.with_suffix("")
-    picture, data = (base.with_name(base.name + suffix) for suffix in (".png", ".npz"))
-    for path in (picture, data):
-        _check_writable(path)
-    return picture, data
-
-
-def _check_writable(path: Path) -> None:
-    """Try what ``written_whole`` will do, before the work whose result it is to keep."""
-    try:
-        if path.is_dir():
-            raise IsADirectoryError(0, "it is a directory")
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}."):
-            pass
-    except OSError as error:
-        raise OSError(f"cannot write {path}: {error.strerror}") from error

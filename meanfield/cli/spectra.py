@@ -5,15 +5,14 @@ from typing import Annotated
 import typer
 
 from meanfield.cli.app import app
+from meanfield.cli.files import Dpi, Force, Output, Size, outputs
 from meanfield.cli.options import (
     Q0,
     ActivationName,
     Anticorrelation,
     BiasVar,
-    Output,
     WeightVar,
     number,
-    output_paths,
 )
 from meanfield.cli.tables import print_spectrum
 
@@ -35,8 +34,11 @@ def _spectrum(
     width: Annotated[int, typer.Option(metavar="NUMBER", help="Neurons in a layer of theirs.")] = 256,
     q0: Q0 = "1",
     output: Output = None,
+    dpi: Dpi = 200,
+    size: Size = None,
+    force: Force = False,
 ) -> None:
-    """Singular values of the Jacobian, and all Lyapunov exponents: a picture (PNG) and values (NPZ).
+    """Singular values of the Jacobian, and all Lyapunov exponents: a picture and all values.
 
     \b
     Example:
@@ -45,6 +47,7 @@ def _spectrum(
     given = {"weight_var": weight_var, "bias_var": bias_var, "anticorrelation": anticorrelation}
     parameters = {name: number(name, text) for name, text in given.items()}
     start = number("q0", q0)
+    weights, quantity = weights.lower(), quantity.lower()
     if weights not in ("gaussian", "orthogonal"):
         raise ValueError(f"--weights must be gaussian or orthogonal, got {weights!r}")
     if quantity not in ("jacobian", "lyapunov"):
@@ -58,15 +61,15 @@ def _spectrum(
     import numpy as np
 
     from meanfield.activations.names import as_activation
-    from meanfield.plotting import written_png
+    from meanfield.plotting import plot_lyapunov_spectrum, plot_spectrum, spectrum_title
     from meanfield.priors import NormalPrior, OrthogonalPrior
     from meanfield.spectra.jacobian import jacobian_spectrum
     from meanfield.spectra.lyapunov import lyapunov_spectrum
-    from meanfield.support.files import save_npz, written_whole
+    from meanfield.support.files import save_npz
 
     phi = as_activation(activation)
     prior = (OrthogonalPrior if weights == "orthogonal" else NormalPrior)(**parameters)
-    picture, data = output_paths(output, f"spectrum_{phi!r}_{weights}_depth_{depth}")
+    files = outputs(output, f"spectrum_{phi!r}_{weights}_depth_{depth}", dpi, size, force)
     with jax.enable_x64(True):
         spectrum = jacobian_spectrum(phi, prior, depth, q0=start)
         lyapunov = lyapunov_spectrum(phi, prior, np.linspace(0, 1, 401), q0=start)
@@ -80,8 +83,10 @@ def _spectrum(
         measure = measure_singular_values if quantity == "jacobian" else measure_lyapunov_spectrum
         measured = measure(phi, prior, width=width, depth=depth, networks=networks)
         columns["measured"] = measured.log_values
-    save_npz(data, columns)
-    drawn = spectrum if quantity == "jacobian" else lyapunov
-    written_whole(picture, lambda file: written_png(lambda: drawn.plot(measured), file))
+    save_npz(files.values, columns)
+    if quantity == "jacobian":
+        files.write_picture(lambda: plot_spectrum(spectrum, measured, spectrum_title(phi, prior, depth)))
+    else:
+        files.write_picture(lambda: plot_lyapunov_spectrum(lyapunov, measured, spectrum_title(phi, prior)))
     print_spectrum(spectrum, lyapunov)
-    print(f"Picture: {picture}\nValues:  {data}")
+    print(files)

@@ -57,6 +57,34 @@ def _with_error(point: dict, name: str) -> str:
     return f"{point[name]:.{places}f} ± {error:.{places}f}"
 
 
+def print_critical_line(title: str, line) -> None:
+    """A point of the line a row; what has no point says so by its status."""
+    from meanfield.status import Status
+
+    table = new_table(title)
+    table.show_header = True
+    names = ("weight_var", "bias_var", "q", "chi_q")
+    for _ in names[1:]:
+        table.add_column(justify="right", no_wrap=True)
+    for column, header in zip(table.columns, (*names, "status"), strict=True):
+        column.header, column.justify = header, "right"
+    statuses = [Status(int(code)) for code in line.status]
+    for i, status in enumerate(statuses):
+        table.add_row(*(f"{float(getattr(line, name)[i]):.10g}" for name in names), _word(status))
+    print_table(table)
+    for status in dict.fromkeys(statuses):
+        print(f"{_word(status)}: {_ON_THE_LINE[status.name]}")
+
+
+_ON_THE_LINE = {
+    "CONVERGED": "the point lies on the critical line.",
+    "VANISHING": "the end of the line, at q = 0 without bias.",
+    "MARGINAL": "without bias, every variance is a fixed point.",
+    "UNSTABLE": "signals move away from this variance.",
+    "INVALID": "there is no such point.",
+}
+
+
 def print_dead_nodes(result: "DeadNodes") -> None:
     table = new_table()
     table.show_header = True

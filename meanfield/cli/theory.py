@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from meanfield.cli.app import app
+from meanfield.cli.files import Dpi, Force, Output, Size, outputs
 from meanfield.cli.options import (
     C0,
     PARAMETERS,
@@ -13,13 +14,11 @@ from meanfield.cli.options import (
     ActivationName,
     Anticorrelation,
     BiasVar,
-    Output,
     SpecialWeightLaw,
     WeightVar,
     axis_of,
     number,
     option,
-    output_paths,
     prior_of,
     special_weight_law,
 )
@@ -56,8 +55,11 @@ def _phase_diagram(
         ),
     ] = "phase",
     output: Output = None,
+    dpi: Dpi = 200,
+    size: Size = None,
+    force: Force = False,
 ) -> None:
-    """Fixed points over two parameters of the prior: a picture (PNG) and all values (NPZ).
+    """Fixed points over two parameters of the prior: a picture and all values.
 
     Two of the weight variance, the bias variance and the anticorrelation are ranges;
     without options, the diagram is that of ReLU over weight variance and anticorrelation.
@@ -73,18 +75,17 @@ def _phase_diagram(
 
     from meanfield.activations.names import as_activation
     from meanfield.grids.phase_diagrams import phase_diagram
-    from meanfield.plotting import checked_quantity, write_picture
-    from meanfield.support.files import written_whole
+    from meanfield.plotting import checked_quantity, phase_diagram_figure
 
     law = special_weight_law(special_weight)
     name = repr(as_activation(activation)) + ("" if law is None else f"_{law!r}")
-    checked_quantity(quantity)
-    picture, data = output_paths(output, f"phase_diagram_{name}")
+    quantity = checked_quantity(quantity.lower())
+    files = outputs(output, f"phase_diagram_{name}", dpi, size, force)
     diagram = phase_diagram(activation, **axes, **start, special_weight=law)
-    diagram.save(data)
-    written_whole(picture, lambda file: write_picture(diagram, quantity, file))
+    diagram.save(files.values)
+    files.write_picture(lambda: phase_diagram_figure(diagram, quantity))
     print_findings(diagram)
-    print(f"Picture: {picture}\nValues:  {data}")
+    print(files)
 
 
 @app.command("fixed-point")

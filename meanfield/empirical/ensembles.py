@@ -150,7 +150,7 @@ def measure(
     sizes = _Sizes(width, depth, tangents, bool(gradients), method)
     batch = min(networks, sizes.networks_at_once(n_inputs))
     parts = []
-    with progress_bar(networks, "Networks") as advance:
+    with progress_bar(networks, f"networks of width {width}") as advance:
         for start in range(0, networks, batch):
             index = jnp.arange(start, start + batch)
             part = _batch(activation, prior, inputs, key, index, sizes)

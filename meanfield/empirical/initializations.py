@@ -1,6 +1,5 @@
 """Initialisations by name: those of the literature and those of correlated priors."""
 
-import difflib
 import math
 import re
 from collections.abc import Callable
@@ -11,6 +10,7 @@ from jax.nn import initializers as standard
 
 from meanfield.asymmetric.prior import AsymmetricPrior
 from meanfield.priors import NormalPrior, is_prior
+from meanfield.support.text import unknown
 
 
 @dataclass(frozen=True)
@@ -87,10 +87,7 @@ def initialization(name) -> Initialization:
     match = re.fullmatch(r"\s*(\w+)\s*(?:\((.*)\))?\s*", name)
     key = match[1].lower() if match else name
     if key not in _ENTRIES:
-        near = difflib.get_close_matches(str(key), _ENTRIES, n=1, cutoff=0.0)
-        raise ValueError(
-            f"initialization {name!r} is unknown; the nearest is {near[0]!r}, and all are {', '.join(NAMES)}"
-        )
+        raise ValueError(unknown("initialization", name, NAMES))
     make, most = _ENTRIES[key]
     numbers = _numbers(name, match[2] if match else None)
     if len(numbers) > most:

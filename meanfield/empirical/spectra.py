@@ -195,7 +195,7 @@ def measure_singular_values(
     counts = dict(width=width, depth=depth, networks=networks, sweeps=sweeps)
     width, depth, networks, sweeps = (validation.count(*item) for item in counts.items())
     parts = []
-    with jax.enable_x64(True), progress_bar(networks, "Networks") as advance:
+    with jax.enable_x64(True), progress_bar(networks, f"networks of width {width}") as advance:
         q0 = stationary_variance(activation, prior) if q0 is None else q0
         sizes = dict(width=width, depth=depth, q0=q0, seed=seed)
         for i in range(networks):

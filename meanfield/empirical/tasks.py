@@ -1,6 +1,5 @@
 """Tasks to train on: made in code, or read from local files."""
 
-import difflib
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from meanfield.empirical.models import FullyConnected
 from meanfield.numerics.pytrees import register_dataclass
 from meanfield.priors import NormalPrior
 from meanfield.support import validation
+from meanfield.support.text import unknown
 
 _SPLIT_SEED = 0
 
@@ -162,13 +162,11 @@ def task(name, directory=None) -> Task:
         raise TypeError(f"task must be a name or a Task, got {name!r}")
     key = name.strip().lower().replace("_", "-")
     if key not in _TASKS:
-        near = difflib.get_close_matches(key, _TASKS, n=1, cutoff=0.0)
-        raise ValueError(
-            f"task {name!r} is unknown; the nearest is {near[0]!r}, and all are {', '.join(NAMES)}"
-        )
+        raise ValueError(unknown("task", name, NAMES))
     needs_files = "directory" in inspect.signature(_TASKS[key]).parameters
     if needs_files and directory is None:
-        raise ValueError(f"task {key!r} is read from files: a directory that holds them is needed")
+        needed = "a directory that holds them is needed (on the command line: --data)"
+        raise ValueError(f"task {key!r} is read from files: {needed}")
     if not needs_files and directory is not None:
         raise ValueError(f"task {key!r} is not read from files, but a directory was given: {directory}")
     return _TASKS[key](directory) if needs_files else _TASKS[key]()

@@ -1,6 +1,5 @@
 """Training: all seeds and learning rates at once, in one compiled scan."""
 
-import difflib
 import functools
 import json
 import math
@@ -25,6 +24,7 @@ from meanfield.empirical.tasks import task as as_task
 from meanfield.support import validation
 from meanfield.support.files import save_npz
 from meanfield.support.progress import progress_bar
+from meanfield.support.text import unknown
 
 OPTIMIZERS: dict[str, Callable] = {
     "sgd": optax.sgd,
@@ -178,11 +178,7 @@ def _optimizer(optimizer) -> tuple[str, Callable]:
     if not isinstance(optimizer, str):
         raise TypeError(f"optimizer must be a name or a function of a learning rate, got {optimizer!r}")
     if optimizer.lower() not in OPTIMIZERS:
-        near = difflib.get_close_matches(optimizer, OPTIMIZERS, n=1, cutoff=0.0)
-        raise ValueError(
-            f"optimizer {optimizer!r} is unknown; the nearest is {near[0]!r}, "
-            f"and all are {', '.join(OPTIMIZERS)}"
-        )
+        raise ValueError(unknown("optimizer", optimizer, OPTIMIZERS))
     return optimizer.lower(), OPTIMIZERS[optimizer.lower()]
 
 

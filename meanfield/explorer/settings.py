@@ -1,12 +1,12 @@
 """What the sliders say, and the same as the query of an address."""
 
-import difflib
 import math
 from dataclasses import dataclass, replace
 from urllib.parse import parse_qsl, urlencode
 
 from meanfield.activations.names import NAMES, as_activation
 from meanfield.priors import NormalPrior
+from meanfield.support.text import unknown
 
 CHOICES = [name for name in NAMES if name != "polynomial"]  # which takes coefficients
 
@@ -67,8 +67,7 @@ def _checked(name: str, value):
         as_activation(str(value))
         return str(value).strip()
     if name not in RANGES:
-        near = difflib.get_close_matches(name, [*RANGES, "activation"], n=1, cutoff=0.0)
-        raise ValueError(f"{name} is not a parameter of the explorer; the nearest is {near[0]}")
+        raise ValueError(unknown("the explorer's parameter", name, [*RANGES, "activation"]))
     low, high = RANGES[name].low, RANGES[name].high
     try:
         number = float(value)

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from meanfield.fixed_points.critical_search import Found, node_at, rounding, searched
-from meanfield.fixed_points.result import masked
+from meanfield.fixed_points.result import as_table, masked
 from meanfield.layers import Dense
 from meanfield.numerics.broadcasting import pointwise
 from meanfield.numerics.pytrees import register_dataclass
@@ -41,6 +41,8 @@ class CriticalLine:
     q: Float[Array, "..."]
     chi_q: Float[Array, "..."]
     status: Int[Array, "..."]
+
+    __repr__ = as_table
 
 
 def critical_line(activation, q, anticorrelation=0.0) -> CriticalLine:

@@ -8,6 +8,10 @@ from jaxtyping import Array, Float, Int
 
 from meanfield.numerics.pytrees import register_dataclass
 from meanfield.status import Phase, Status
+from meanfield.support import text
+
+_LABELS = {"q": "q*", "c": "c*", "one_minus_c": "1 - c*"}
+_NAMES = {"status": Status, "phase": Phase}
 
 
 @register_dataclass
@@ -41,10 +45,13 @@ class FixedPoint:
     q_error: Float[Array, "..."]
     c_error: Float[Array, "..."]
 
+    def __repr__(self):
+        return as_table(self, labels=_LABELS)
+
 
 def errors_of(q, one_minus_c, chi_q, chi_c, error):
     """(q_error, c_error) from the relative error of the moments; 0 where q is 0 or infinite, where c is 1."""
-    error = jnp.maximum(error, _ROUNDING * jnp.finfo(q.dtype).eps)
+    error = _with_rounding(error)
     finite = jnp.isfinite(q) & (q > 0)
     of_q = jnp.where(finite, error / jnp.abs(1 - chi_q), 0.0)
     # 1 - c = (1 - c) gain(q, c), whose slope at c* is chi_c.
@@ -61,11 +68,25 @@ def is_well_conditioned(q, errors):
 
 def may_be_a_fold(q, chi_q, error):
     """Whether moments that differ by their error may have no fixed point here: two merge where chi_q = 1."""
-    error = jnp.maximum(error, _ROUNDING * jnp.finfo(q.dtype).eps)
+    error = _with_rounding(error)
     return jax.lax.stop_gradient((1 - chi_q) ** 2 <= 16 * error)
 
 
-_ROUNDING = 64  # units of rounding that moments may be wrong by
+def _with_rounding(error):
+    """An estimate may be too small by chance, and knows nothing of the last digits."""
+    return _ROUNDING * jnp.finfo(error.dtype).eps + _CAUTION * error
+
+
+_ROUNDING, _CAUTION = 16, 8
+
+
+def as_table(result, labels=None) -> str:
+    """What ``repr`` shows of a result: a row a field, statuses and phases by name."""
+    labels = labels or {}
+    fields = {name: text.described(values, _NAMES.get(name)) for name, values in vars(result).items()}
+    shape = getattr(next(iter(vars(result).values())), "shape", ())
+    title = type(result).__name__ + (f", shape {tuple(shape)}" if shape else "")
+    return text.table(title, [[labels.get(name, name), *cells] for name, cells in fields.items()])
 
 
 def masked(result, valid):

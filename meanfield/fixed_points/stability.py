@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from meanfield.fixed_points.point import fixed_point
-from meanfield.fixed_points.result import FixedPoint
+from meanfield.fixed_points.result import FixedPoint, as_table
 from meanfield.numerics.compiling import compiled
 from meanfield.numerics.pytrees import register_dataclass
 from meanfield.status import Status
@@ -26,6 +26,8 @@ class LyapunovExponents:
     c: Float[Array, "..."]
     maximal: Float[Array, "..."]
 
+    __repr__ = as_table
+
 
 @register_dataclass
 @dataclass(frozen=True, eq=False)
@@ -38,6 +40,8 @@ class DepthScales:
 
     q: Float[Array, "..."]
     c: Float[Array, "..."]
+
+    __repr__ = as_table
 
 
 def lyapunov_exponents(activation, prior=None, *, q0=1.0, c0=0.0) -> LyapunovExponents:

@@ -16,6 +16,8 @@ from meanfield.grids.points import solver_of
 from meanfield.layers.families import Family, dense_family, is_layer_function, layer_family
 from meanfield.numerics.pytrees import register_dataclass
 from meanfield.priors import PARAMETERS
+from meanfield.status import Phase, Status
+from meanfield.support import text
 from meanfield.support.files import save_npz
 from meanfield.support.progress import progress_bar
 
@@ -48,6 +50,21 @@ class PhaseDiagram:
     names: tuple[str, ...] = dataclasses.field(metadata={"static": True})
     activation: str = dataclasses.field(metadata={"static": True})
     special_weight: str = dataclasses.field(default="", metadata={"static": True})
+
+    def __repr__(self):
+        axes = [
+            f"{name} {text.span(self.parameters[name])} ({self.parameters[name].size})" for name in self.axes
+        ]
+        constants = (f"{name} = {value:g}" for name, value in self.constants.items())
+        named = filter(None, (self.activation, self.special_weight))
+        rows = [
+            ["phase", *text.described(self.phase, Phase)],
+            ["status", *text.described(self.status, Status)],
+        ]
+        stable = self.status == Status.CONVERGED
+        rows += [[f"{name}*", text.span(getattr(self, name)[stable])] for name in "qc" if stable.any()]
+        title = ", ".join(("PhaseDiagram: " + ", ".join(named), " x ".join(axes), *constants))
+        return text.table(title, [[name, *cells] for name, *cells in rows])
 
     def __getattr__(self, name: str) -> np.ndarray:
         if name in vars(self).get("names", ()):

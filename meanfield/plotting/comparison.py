@@ -3,7 +3,7 @@
 import numpy as np
 from matplotlib.figure import Figure
 
-from meanfield.plotting.figures import LINE_COLOURS, new_figure
+from meanfield.plotting.figures import LINE_COLOURS, new_figure, plain_log_ticks, prior_text
 
 _LABELS = {
     "q": r"variance $q^l$",
@@ -39,18 +39,11 @@ def plot_comparison(comparison) -> Figure:
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
     measured = comparison.narrow
     figure.suptitle(
-        f"{measured.activation!r}, {_prior_text(measured.prior)}: "
+        f"{measured.activation!r}, {prior_text(measured.prior)}, depth {measured.depth}: "
         f"{measured.networks} networks of each width, p = {comparison.p_value:.2g}",
         fontsize="medium",
     )
     return figure
-
-
-def _prior_text(prior) -> str:
-    text = rf"$\sigma_w^2={prior.weight_var:.4g}$, $\sigma_b^2={prior.bias_var:.4g}$"
-    text += rf", $\kappa={prior.anticorrelation:.4g}$"
-    law = getattr(prior, "special_weight", None)
-    return text if law is None else f"{text}, special weight {law!r}"
 
 
 def _draw_quantity(ax, comparison, name) -> None:
@@ -76,6 +69,7 @@ def _draw_quantity(ax, comparison, name) -> None:
     values = theory[shown & (theory > 0)]
     if values.size and values.max() > _WIDE_RANGE * values.min():
         ax.set_yscale("log")
+        plain_log_ticks(ax.yaxis)
     ax.set_ylabel(_LABELS[name])
     ax.tick_params(labelbottom=False)
 

@@ -1,36 +1,23 @@
 """Pictures of phase diagrams."""
 
-import difflib
 from dataclasses import dataclass
-from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import BoundaryNorm, CenteredNorm, Colormap, ListedColormap, LogNorm, Normalize
+from matplotlib.colors import BoundaryNorm, Colormap, ListedColormap, LogNorm, Normalize, TwoSlopeNorm
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.patheffects import withStroke
 from matplotlib.transforms import ScaledTranslation
-from numpy.lib.stride_tricks import sliding_window_view
 
+from meanfield.plotting.boundaries import AT_ONE, HATCHES, draw_hatches, draw_lines, is_wider_than_a_line
 from meanfield.plotting.colours import PHASE_COLOURS, STATUS_COLOURS
-from meanfield.status import Phase, Status
+from meanfield.plotting.figures import new_figure
+from meanfield.plotting.grid import Grid
+from meanfield.status import Status
+from meanfield.support.text import unknown
 
-_UNBOUNDED = (Status.UNBOUNDED, Status.DRIFTING)
-# Statuses whose values are not those of a stable fixed point: (label, statuses, hatch).
-HATCHES = (
-    ("unbounded variance", _UNBOUNDED, "///"),
-    ("vanishing variance", (Status.VANISHING,), "..."),
-    ("marginal variance", (Status.MARGINAL,), "\\\\\\"),
-    ("no stable fixed point", (Status.UNSTABLE,), "xxx"),
-    ("not resolved", (Status.MAX_STEPS, Status.INVALID, Status.INACCURATE), "+++"),
-)
-_MOST_CELLS = 2048  # along an axis
 _NO_VALUE = "#C8C8C8"
-_HATCH_COLOUR = "#303030"
 # Without its darkest fifth, on which neither hatches nor lines can be seen.
 _SEQUENTIAL = ListedColormap(mpl.colormaps["viridis"](np.linspace(0.2, 1, 256)), "viridis_light")
 _DIVERGING = mpl.colormaps["PuOr_r"]
@@ -80,13 +67,10 @@ QUANTITIES = {
 
 
 def checked_quantity(name: str) -> str:
-    """``name`` if it can be drawn. Raises ValueError naming the nearest one that can."""
+    """``name`` if it can be drawn. Raises ValueError naming those that can."""
     if name in QUANTITIES:
         return name
-    near = difflib.get_close_matches(str(name), QUANTITIES, n=1, cutoff=0.0)
-    raise ValueError(
-        f"quantity {name!r} is unknown; the nearest is {near[0]!r}, and all are {', '.join(QUANTITIES)}"
-    )
+    raise ValueError(unknown("quantity", name, QUANTITIES))
 
 
 def plot_phase_diagram(diagram, quantity: str = "phase", ax: Axes | None = None) -> Axes:
@@ -114,77 +98,20 @@ def plot_phase_diagram(diagram, quantity: str = "phase", ax: Axes | None = None)
         from matplotlib import pyplot
 
         ax = pyplot.subplots(layout="constrained")[1]
-    grid = _Grid.of(diagram)
-    legend = _draw_cells(ax, grid, quantity) + _draw_hatches(ax, grid) + _draw_lines(ax, grid)
+    grid = Grid.of(diagram)
+    legend = _draw_cells(ax, grid, quantity) + draw_hatches(ax, grid) + draw_lines(ax, grid)
     _annotate(ax, grid, legend)
     return ax
 
 
-def write_picture(diagram, quantity: str, file, dpi: int = 200) -> None:
-    """Write a PNG to an open binary file, without a display and without pyplot."""
-    figure = Figure(layout="constrained")
-    FigureCanvasAgg(figure)
+def phase_diagram_figure(diagram, quantity: str = "phase") -> Figure:
+    """What ``plot_phase_diagram`` draws, on a figure that pyplot does not know."""
+    figure = new_figure()
     plot_phase_diagram(diagram, quantity, figure.subplots())
-    figure.savefig(file, format="png", dpi=dpi)
+    return figure
 
 
-@dataclass(frozen=True)
-class _Grid:
-    """A diagram with ascending, distinct axes, and the edges of its cells."""
-
-    diagram: Any  # a PhaseDiagram
-    x: np.ndarray
-    y: np.ndarray
-    order: tuple[np.ndarray, np.ndarray]
-
-    @classmethod
-    def of(cls, diagram) -> "_Grid":
-        (x, i), (y, j) = (_thinned(*_distinct(getattr(diagram, name))) for name in diagram.axes)
-        return cls(diagram, x, y, (i, j))
-
-    def field(self, name: str) -> np.ndarray:
-        """A field of shape (y, x), as Matplotlib wants it."""
-        return getattr(self.diagram, name)[np.ix_(*self.order)].T
-
-    def has(self, *statuses) -> np.ndarray:
-        return np.isin(self.field("status"), statuses)
-
-    @property
-    def edges(self) -> tuple[np.ndarray, np.ndarray]:
-        return _edges(self.x), _edges(self.y)
-
-    def framed(self, values) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """x, y and values for contours that reach the outer edges of the outermost cells.
-
-        Points on an axis of length one become three, so that contours exist there too.
-        """
-        x, y = (np.concatenate([e[:1], a, e[-1:]]) for e, a in zip(self.edges, (self.x, self.y), strict=True))
-        return x, y, np.pad(values, 1, mode="edge")
-
-
-def _distinct(axis: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    values, index = np.unique(axis, return_index=True)
-    return values, index
-
-
-def _thinned(values: np.ndarray, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """At most as many points as a page has dots: a picture of 10^7 costs gigabytes and shows no more."""
-    if values.size <= _MOST_CELLS:
-        return values, index
-    kept = np.linspace(0, values.size - 1, _MOST_CELLS).round().astype(int)
-    return values[kept], index[kept]
-
-
-def _edges(centres: np.ndarray) -> np.ndarray:
-    """Halfway between neighbours, and as far beyond the ends."""
-    if centres.size == 1:
-        half = 0.05 * abs(centres[0]) or 0.5
-        return np.array([centres[0] - half, centres[0] + half])
-    middle = (centres[1:] + centres[:-1]) / 2
-    return np.concatenate([[2 * centres[0] - middle[0]], middle, [2 * centres[-1] - middle[-1]]])
-
-
-def _draw_cells(ax, grid: _Grid, quantity: str) -> list:
+def _draw_cells(ax, grid: Grid, quantity: str) -> list:
     kind = QUANTITIES[quantity]
     if kind.scale == "discrete":
         return _draw_codes(ax, grid, quantity)
@@ -197,36 +124,24 @@ def _draw_cells(ax, grid: _Grid, quantity: str) -> list:
     return _legend_of_missing(values, np.ma.getmaskarray(shown) & ~hatched, kind, unknown)
 
 
-def _draw_codes(ax, grid: _Grid, quantity: str) -> list:
+def _draw_codes(ax, grid: Grid, quantity: str) -> list:
     """Phases or statuses in their own colours, wherever and in whatever company they occur."""
-    colours, under_the_line = (
-        (PHASE_COLOURS, _UNDER_THE_LINE) if quantity == "phase" else (STATUS_COLOURS, ())
-    )
+    colours, under_the_line = (PHASE_COLOURS, AT_ONE) if quantity == "phase" else (STATUS_COLOURS, ())
     norm = BoundaryNorm(np.arange(len(colours) + 1) - 0.5, len(colours))
     codes = grid.field(quantity)
     _mesh(ax, grid, codes, cmap=ListedColormap(list(colours.values())), norm=norm)
     return [
         Patch(facecolor=colour, edgecolor="#666666", linewidth=0.6, label=code.name.lower().replace("_", " "))
         for code, colour in colours.items()
-        if (_is_wider_than_a_line if code in under_the_line else np.any)(codes == code)
+        if (is_wider_than_a_line if code in under_the_line else np.any)(codes == code)
     ]
 
 
-_UNDER_THE_LINE = (Phase.CRITICAL, Phase.NEUTRAL)
-_LINES_ACROSS = 80  # lines with their rims, side by side, fill the axes
-
-
-def _is_wider_than_a_line(inside: np.ndarray) -> bool:
-    """Whether any of a phase shows beside the line chi_1 = 1 that is drawn over it."""
-    window = tuple(-(-n // _LINES_ACROSS) for n in inside.shape)
-    return bool(sliding_window_view(inside, window).all(axis=(-2, -1)).any())
-
-
-def _mesh(ax, grid: _Grid, values, **how):
+def _mesh(ax, grid: Grid, values, **how):
     return ax.pcolormesh(*grid.edges, values, shading="flat", rasterized=True, **how)
 
 
-def _values(grid: _Grid, quantity: str) -> np.ndarray:
+def _values(grid: Grid, quantity: str) -> np.ndarray:
     if not quantity.startswith("xi_"):
         return grid.field(quantity)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -251,7 +166,11 @@ def _scaled(values, scale: str, trusted):
     cmap: Colormap = _SEQUENTIAL
     norm: Normalize
     if scale == "about one":
-        norm = CenteredNorm(vcenter=1, halfrange=max(abs(high - 1), abs(low - 1)) or 1.0)
+        half = max(abs(high - 1), abs(low - 1)) or 1.0
+        bottom = 1 - half
+        if bottom < 0 <= population.min():  # what is never negative has a bar that begins at 0
+            bottom = 0.0
+        norm = TwoSlopeNorm(1, bottom, 1 + half)
         cmap = _DIVERGING
     elif scale == "correlation":
         norm = Normalize(min(0.0, float(shown.min())), 1)
@@ -275,87 +194,10 @@ def _legend_of_missing(values, missing, kind: _Quantity, unknown: str) -> list:
     return [Patch(facecolor=_NO_VALUE, label=", ".join(present))] if present else []
 
 
-def _draw_hatches(ax, grid: _Grid) -> list:
-    legend = []
-    for label, statuses, hatch in HATCHES:
-        inside = grid.has(*statuses)
-        if not inside.any():
-            continue
-        # The hatched region ends on the very line that is drawn as its boundary.
-        level = _excess_growth(grid) if statuses == _UNBOUNDED else np.where(inside, 1.0, -1.0)
-        regions = ax.contourf(*grid.framed(level), levels=[0, 4], colors="none", hatches=[hatch])
-        regions.set_edgecolor(_HATCH_COLOUR)
-        regions.set_linewidth(0)
-        regions.set_gid(label)
-        legend.append(
-            Patch(facecolor="white", edgecolor=_HATCH_COLOUR, hatch=hatch, label=label, linewidth=0)
-        )
-    return legend
+_INDEPENDENT = ("anticorrelation", 0.0)  # weights, which goes without saying
 
 
-def _draw_lines(ax, grid: _Grid) -> list:
-    legend = []
-    if _draw_critical_line(ax, grid):
-        label = rf"{QUANTITIES[_deciding(grid)].symbol[:-1]} = 1$"
-        legend.append(Line2D([], [], color="black", linewidth=1.8, label=label))
-    excess = np.ma.array(_excess_growth(grid), mask=grid.has(Status.INVALID, Status.INACCURATE))
-    if excess.count() and excess.min() < 0 < excess.max():
-        _line(ax, grid, excess, 0.0, "bounded", linestyles="dashed")
-        label = "edge of the bounded phase"
-        legend.append(Line2D([], [], color="black", linestyle="dashed", linewidth=1.8, label=label))
-    return legend
-
-
-def _deciding(grid: _Grid) -> str:
-    """What is 1 between phases: chi_1, or chi_perp where layers part equal signals."""
-    noisy = (grid.field("phase") == Phase.CHAOTIC) & (grid.field("chi_1") < 1)
-    return "chi_perp" if noisy.any() else "chi_1"
-
-
-def _draw_critical_line(ax, grid: _Grid) -> bool:
-    """One contour for each region of the variance: chi_1 jumps from one to the next."""
-    critical = np.isin(grid.field("phase"), _UNDER_THE_LINE)
-    # Rounding decides on which side of 1 a critical point falls.
-    chi = np.where(critical, 1.0, grid.field(_deciding(grid)))
-    unbounded, vanishing = grid.has(*_UNBOUNDED), grid.has(Status.VANISHING)
-    drawn = False
-    for region in (unbounded, vanishing, ~(unbounded | vanishing)):
-        values = np.ma.masked_invalid(np.where(region & ~_interior(critical), chi, np.nan))
-        if values.count() and values.min() <= 1 < values.max():
-            drawn |= _line(ax, grid, values, 1.0, f"{_deciding(grid)} = 1")
-    return drawn
-
-
-def _interior(inside: np.ndarray) -> np.ndarray:
-    """Points whose neighbours are inside too: a critical area has no line through it."""
-    p = np.pad(inside, 1, constant_values=False)
-    return inside & p[2:, 1:-1] & p[:-2, 1:-1] & p[1:-1, 2:] & p[1:-1, :-2]
-
-
-def _line(ax, grid: _Grid, values, level: float, gid: str, **style) -> bool:
-    x, y, framed = grid.framed(np.ma.filled(values, np.nan))
-    framed = np.ma.masked_invalid(framed)
-    lines = ax.contour(x, y, framed, levels=[level], colors="black", linewidths=1.8, **style)
-    lines.set_gid(gid)
-    lines.set_label(gid)
-    # A light rim keeps the line visible on the dark end of a colour map.
-    lines.set_path_effects([withStroke(linewidth=3.2, foreground="white")])
-    return any(len(path.vertices) for path in lines.get_paths())
-
-
-def _excess_growth(grid: _Grid) -> np.ndarray:
-    """Positive where the variance is unbounded, negative elsewhere, zero on the boundary.
-
-    The growth of q passes 1 there, and interpolated between two points it places the
-    boundary better than the statuses alone, which only say between which two it lies.
-    """
-    excess = np.nan_to_num(np.abs(grid.field("chi_q")) - 1, nan=0.0, posinf=1.0)
-    unbounded = grid.has(*_UNBOUNDED)
-    least = 1e-9
-    return np.where(unbounded, np.clip(excess, least, 1), np.clip(excess, -1, -least))
-
-
-def _annotate(ax, grid: _Grid, legend: list) -> None:
+def _annotate(ax, grid: Grid, legend: list) -> None:
     diagram = grid.diagram
     for name, centres, axis in zip(diagram.axes, (grid.x, grid.y), (ax.xaxis, ax.yaxis), strict=True):
         axis.set_label_text(f"{_AXIS_NAMES[name]} {AXIS_SYMBOLS[name]}" if name in _AXIS_NAMES else name)
@@ -363,7 +205,8 @@ def _annotate(ax, grid: _Grid, legend: list) -> None:
             axis.set_ticks(centres)
     (left, *_, right), (bottom, *_, top) = grid.edges
     ax.set(xlim=(left, right), ylim=(bottom, top))
-    constants = (f"{symbol_of(name)[:-1]} = {value:g}$" for name, value in diagram.constants.items())
+    told = {name: value for name, value in diagram.constants.items() if (name, value) != _INDEPENDENT}
+    constants = (f"{symbol_of(name)[:-1]} = {value:g}$" for name, value in told.items())
     named = "" if diagram.activation == "<lambda>" else diagram.activation
     ax.set_title(", ".join(filter(None, (named, diagram.special_weight, *constants))))
     if legend:

@@ -3,16 +3,17 @@
 import numpy as np
 from matplotlib.figure import Figure
 
-from meanfield.plotting.figures import LINE_COLOURS, new_figure
+from meanfield.plotting.figures import LINE_COLOURS, new_figure, prior_text
 
 _SHOWN = 0.01  # of the distribution is left out at the small end, which reaches to zero
 
 
-def plot_spectrum(spectrum, measured=None) -> Figure:
+def plot_spectrum(spectrum, measured=None, title: str = "") -> Figure:
     """Draw the density of log s and the distribution function; returns a figure that pyplot does not know.
 
     spectrum: a ``JacobianSpectrum`` of one prior. measured: a ``MeasuredSpectrum`` or an array of log s,
-    drawn as a histogram. Values that are zero, or all equal, are told in the legend.
+    drawn as a histogram. Values that are zero, or all equal, are told in the legend. title: if left out,
+    the network of ``measured``.
     Raises ValueError for a spectrum of many priors.
     """
     x, density, cdf = (np.asarray(getattr(spectrum, n)) for n in ("log_singular_value", "density", "cdf"))
@@ -45,18 +46,21 @@ def plot_spectrum(spectrum, measured=None) -> Figure:
         counts = np.histogram(finite, bins)[0] / (values.size * np.diff(bins))
         left.stairs(counts, bins, fill=True, color=LINE_COLOURS[5], alpha=0.6, label=_label(measured))
         order = np.sort(values)
-        right.plot(order, (np.arange(order.size) + 0.5) / order.size, color=LINE_COLOURS[0], lw=3, alpha=0.6)
+        place = (np.arange(order.size) + 0.5) / order.size
+        right.plot(order, place, color=LINE_COLOURS[5], lw=4, label=_label(measured))
     left.set(xlabel=r"$\log s$", ylabel=r"density of $\log s$")
     right.set(xlabel=r"$\log s$", ylabel="fraction of singular values below", ylim=(0, 1.02))
-    left.legend(frameon=False, fontsize="small")
+    for ax in (left, right):
+        ax.legend(frameon=False, fontsize="small", loc="upper left")
+    figure.suptitle(title or _title(measured), fontsize="medium")
     return figure
 
 
-def plot_lyapunov_spectrum(spectrum, measured=None) -> Figure:
+def plot_lyapunov_spectrum(spectrum, measured=None, title: str = "") -> Figure:
     """Draw exponents against the fraction of directions below; returns a figure that pyplot does not know.
 
     spectrum: a ``LyapunovSpectrum`` over an axis of t. measured: a ``MeasuredSpectrum`` or an
-    array of exponents.
+    array of exponents. title: if left out, the network of ``measured``.
     """
     t, exponent = np.asarray(spectrum.t), np.asarray(spectrum.exponent)
     if t.ndim != 1:
@@ -79,7 +83,20 @@ def plot_lyapunov_spectrum(spectrum, measured=None) -> Figure:
         ax.axvspan(0, silent, color="#E4E4E4", lw=0, label=r"$\lambda = -\infty$")
     ax.set(xlabel="fraction of directions $t$", ylabel=r"Lyapunov exponent $\lambda(t)$", xlim=(0, 1))
     ax.legend(frameon=False, fontsize="small", loc="lower right")
+    ax.set_title(title or _title(measured), fontsize="medium")
     return figure
+
+
+def spectrum_title(activation, prior, depth: int | None = None) -> str:
+    """What a spectrum is that of; without depth, of an infinitely deep network."""
+    name = "" if repr(activation) == "<lambda>" else f"{activation!r}, "
+    return f"{name}{prior_text(prior)}" + ("" if depth is None else f", depth {depth}")
+
+
+def _title(measured) -> str:
+    if not hasattr(measured, "prior"):
+        return ""
+    return spectrum_title(measured.activation, measured.prior, measured.depth)
 
 
 def _label(measured) -> str:

@@ -2,12 +2,11 @@
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from meanfield.numerics.statistics import interval_of_mean
-from meanfield.plotting.figures import LINE_COLOURS, new_figure
+from meanfield.plotting.figures import line_style, new_figure, plain_log_ticks
 
-_STYLES = ("-", "--", "-.", ":")
+_MARKED = 12  # places along a curve that carry its marker
 
 
 def plot_training_study(study) -> Figure:
@@ -20,11 +19,11 @@ def plot_training_study(study) -> Figure:
     loss, test, ratio = figure.subplots(1, 3)
     classification = study.task.classification
     for i, outcome in enumerate(study.outcomes):
-        style = dict(color=LINE_COLOURS[i % len(LINE_COLOURS)], ls=_STYLES[i // len(LINE_COLOURS) % 4])
         curves = outcome.curves
+        style = line_style(i) | {"markevery": max(1, len(curves.steps) // _MARKED)}
         _draw_band(loss, curves.steps, _log(curves.train_loss[:, 0]), np.exp, outcome.name, style)
         if classification:
-            _draw_band(test, curves.steps, 100 * curves.test_accuracy[:, 0], np.asarray, outcome.name, style)
+            _draw_band(test, curves.steps, 100 * curves.test_accuracy[:, 0], _percent, outcome.name, style)
         else:
             _draw_band(test, curves.steps, _log(curves.test_loss[:, 0]), np.exp, outcome.name, style)
     unit = " (nats)" if classification else " (units of the targets' variance)"
@@ -35,6 +34,9 @@ def plot_training_study(study) -> Figure:
     test.set(xlabel="step", ylabel="test accuracy (%)" if classification else f"test loss{unit}")
     if not classification:
         test.set_yscale("log")
+    for ax in (loss, test):
+        if ax.get_yscale() == "log":
+            plain_log_ticks(ax.yaxis)
     _draw_ratios(ratio, study)
     handles, labels = loss.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 5), frameon=False)
@@ -45,6 +47,11 @@ def plot_training_study(study) -> Figure:
         fontsize="medium",
     )
     return figure
+
+
+def _percent(accuracy) -> np.ndarray:
+    """An interval of a mean may reach beyond what an accuracy can be."""
+    return np.clip(accuracy, 0, 100)
 
 
 def _log(losses) -> np.ndarray:
@@ -66,13 +73,13 @@ def _draw_ratios(ax, study) -> None:
     for i, verdict in enumerate(verdicts):
         estimate = verdict.loss_ratio
         arms = [[estimate.value - estimate.low], [estimate.high - estimate.value]]
-        colour = LINE_COLOURS[i % len(LINE_COLOURS)]
+        style = line_style(i)
         if np.isfinite(estimate.value):
-            ax.errorbar([estimate.value], [i], xerr=arms, fmt="o", color=colour, capsize=3)
+            look = dict(fmt=style["marker"], color=style["color"], capsize=3)
+            ax.errorbar([estimate.value], [i], xerr=arms, **look)
     ax.axvline(1, color="black", lw=0.8)
     ax.set_xscale("log")
-    ax.xaxis.set_minor_formatter(NullFormatter())
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+    plain_log_ticks(ax.xaxis)
     labels = [f"{v.name}  ({v.learning_rate:g})" for v in verdicts]
     ax.set_yticks(range(len(verdicts)), labels, fontsize="small")
     ax.invert_yaxis()

@@ -13,6 +13,11 @@ from meanfield.numerics.pytrees import rebuilt, replaced
 from meanfield.support import validation
 
 PARAMETERS = ("weight_var", "bias_var", "anticorrelation")
+_SYMBOLS = {
+    "sigma_w": "weight_var = sigma_w^2",
+    "sigma_b": "bias_var = sigma_b^2",
+    "kappa": "anticorrelation = kappa",
+}
 P = TypeVar("P", bound="type[Prior]")
 
 
@@ -30,6 +35,12 @@ class Prior:
     """Whether kernels of convolutions have weights away from their centre."""
     handlers: ClassVar[dict[str, str]] = {}
     """What takes the place of functions of meanfield for this prior: name to "module:function"."""
+
+    def __new__(cls, *args, **parameters):
+        for symbol, mend in _SYMBOLS.items():
+            if symbol in parameters:
+                raise TypeError(f"{cls.__name__} has no argument {symbol}: give {mend}")
+        return super().__new__(cls)
 
     @property
     def anticorrelation(self) -> Any:

@@ -28,7 +28,7 @@ def real(
     """
     if isinstance(value, jax.core.Tracer):
         return value
-    if isinstance(value, bool | str | bytes) or not _is_numeric(value):
+    if isinstance(value, bool | str | bytes) or not is_numeric(value):
         raise TypeError(f"{name} must be a real number or an array of them, got {value!r}")
     array = np.asarray(value)
     if array.size == 0:
@@ -42,7 +42,8 @@ def real(
     return value if isinstance(value, numbers.Real | jax.Array) else array
 
 
-def _is_numeric(value) -> bool:
+def is_numeric(value) -> bool:
+    """Whether a value is an integer, a floating-point number or an array of them."""
     try:
         kind = np.asarray(value).dtype
     except (TypeError, ValueError):

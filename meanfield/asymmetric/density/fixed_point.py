@@ -67,6 +67,8 @@ class AsymmetricFixedPoint(FixedPoint):
     inactive: Float[Array, "..."]
     chi_c_error: Float[Array, "..."]
 
+    __repr__ = FixedPoint.__repr__
+
 
 def asymmetric_fixed_point(
     activation, prior=None, *, q0=1.0, c0=0.0, particles=PARTICLES, seed=0

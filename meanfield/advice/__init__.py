@@ -1,0 +1,1 @@
+"""Which initialisation for which depth, and the code that draws it."""
