@@ -185,6 +185,8 @@ def gain(phi: Nasty, q: float, one_minus_c: float) -> float:
     root, tail = math.sqrt(q), _tail(phi, q)
     outer = [np.arange(0, tail, 0.5)]
     for part in phi.parts:
+        if part.kind in ("wave", "growth"):
+            outer.append(np.arange(0, tail, 2 * part.width / (root * b)))
         for other in phi.parts:
             gap = abs(part.place - other.place) / 2
             scale = min(part.width, other.width)
@@ -238,7 +240,8 @@ def verdict(phi: Nasty, prior, point) -> tuple[bool, str]:
         return False, f"q {q} is not the one that is reached"
     slope = float(moments(phi, np.array([q]))[2][0])
     chi_1 = math.inf if phi.jumps and math.isinf(float(point.chi_1)) else prior[0] * slope * q / value
-    if math.isfinite(chi_1) and not abs(float(point.chi_1) / chi_1 - 1) <= 1e-8 * max(1, 1 / abs(1 - rate)):
+    tolerance = 1e-8 * max(1, 1 / abs(1 - rate)) * chi_1
+    if math.isfinite(chi_1) and not abs(float(point.chi_1) - chi_1) <= tolerance:
         return False, f"chi_1 {float(point.chi_1)} is {chi_1}"
     if one_minus_c > 0:
         found = prior[0] * gain(phi, q, one_minus_c) * q / value

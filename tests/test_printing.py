@@ -23,7 +23,7 @@ def test_a_fixed_point_prints_its_numbers_and_the_names_of_its_codes():
     table = rows(point)
     assert float(table["q*"][0]) == pytest.approx(float(point.q), rel=1e-6)
     assert table["status"] == ["CONVERGED"] and table["phase"] == ["CHAOTIC"]
-    assert len(table) == 9
+    assert len(table) == 11
 
 
 def test_many_fixed_points_print_ranges_and_counts():

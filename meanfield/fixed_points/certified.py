@@ -188,6 +188,7 @@ class _Walk:
     def staying(self, node: _Node) -> Reached:
         """The fixed point at a node or next to it, if signals are drawn to it."""
         reach = max(2 * abs(node.growth), 1e3 * node.noise) / max(abs(node.slope), 1e-3)
+        reach = min(reach, 0.5)
         low, high = self.at(node.x - reach), self.at(node.x + reach)
         clear = low.growth > low.noise and high.growth < -high.noise
         return self._refined(low, high) if clear and abs(node.slope + 1) < 1 else _DOUBTFUL

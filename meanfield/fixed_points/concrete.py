@@ -50,11 +50,9 @@ def solve_concrete(layer: Layer, q0, c0) -> FixedPoint | None:
         found = solve_in_chunks(
             solver, size, lambda start, stop: [c[start:stop] for c in columns], fields=ALL_FIELDS
         )
-    for name in ("q", "one_minus_c"):  # rounded to the type that was asked for
-        error, value = found[f"{name[0].replace('o', 'c')}_error"], found[name]
-        np.maximum(
-            error, np.where(np.isfinite(value), np.abs(value), 0.0) * float(jnp.finfo(dtype).eps), out=error
-        )
+    for name, error in (("q", "q_error"), ("one_minus_c", "c_error")):  # rounded to the type asked for
+        size = np.where(np.isfinite(found[name]), np.abs(found[name]), 0.0)
+        found[error] = np.maximum(found[error], size * float(jnp.finfo(dtype).eps))
     types = dict.fromkeys(ALL_FIELDS, dtype) | dict.fromkeys(INTEGERS, jnp.int32)
     return FixedPoint(**{n: jnp.asarray(found[n].reshape(shape), types[n]) for n in ALL_FIELDS})
 
