@@ -125,13 +125,11 @@ def test_where_only_a_logarithm_or_a_line_is_left(x64):
 
 @pytest.mark.slow
 def test_no_attack_succeeds(x64):
-    wrong, counts = attack.attacked(seed=18, activations=20, each=10)
+    wrong, counts = attack.attacked(seed=18, activations=50, each=20, pairs_every=10)
     assert not wrong
-    assert (
-        counts["others"].get("INACCURATE", 0) + counts["others"].get("MAX_STEPS", 0)
-        <= 0.05 * counts["points"]
-    )
-    assert counts["converged"] >= 0.4 * counts["points"]
+    points = sum(counts.values())
+    assert points >= 900 and counts["CONVERGED"] >= 0.7 * points
+    assert counts.get("INACCURATE", 0) + counts.get("MAX_STEPS", 0) <= 0.1 * points
 
 
 def test_maps_warn_where_a_function_is_not_resolved(x64):

@@ -1,0 +1,57 @@
+"""Problems made to mislead, by the thousand: does any point that says CONVERGED lie?
+
+    python benchmarks/attack.py --json benchmarks/attack_cpu_2_cores.json
+
+Activations with steep, narrow, far, fast, heavy-tailed parts and jumps, under priors at random, half of them
+within 10^-1 to 10^-6 of where the variance stops to be bounded; each CONVERGED point against the oracle of
+``tests/attack.py``, its correlation for one prior of fifty. About an hour on one core.
+"""
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+
+from harness import machine
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+import attack
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--quick", action="store_true", help="small sizes, to see that it runs")
+    parser.add_argument("--activations", type=int, default=100)
+    parser.add_argument("--each", type=int, default=100, help="priors for each activation")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--json", type=Path, help="write the result to this file too")
+    options = parser.parse_args()
+    activations, each = (3, 3) if options.quick else (options.activations, options.each)
+    where, began = machine(), time.perf_counter()
+    wrong: list[str] = []
+    counts: dict[str, int] = {}
+    for block in range(activations):
+        found, of_block = attack.attacked(options.seed * 100_000 + block, 1, each, pairs_every=50)
+        wrong += found
+        counts = {name: counts.get(name, 0) + of_block.get(name, 0) for name in {*counts, *of_block}}
+        result = {
+            "machine": where,
+            "activations": block + 1,
+            "seed": options.seed,
+            "points": sum(counts.values()),
+            "statuses": dict(sorted(counts.items())),
+            "wrong": wrong,
+            "seconds": round(time.perf_counter() - began),
+        }
+        if options.json:
+            options.json.write_text(json.dumps(result, indent=1) + "\n")
+    print(json.dumps(result, indent=1))
+    if wrong:
+        raise SystemExit("a CONVERGED point is wrong")
+
+
+if __name__ == "__main__":
+    main()
