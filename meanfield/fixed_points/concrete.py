@@ -51,8 +51,8 @@ def solve_concrete(layer: Layer, q0, c0) -> FixedPoint | None:
             solver, size, lambda start, stop: [c[start:stop] for c in columns], fields=ALL_FIELDS
         )
     for name, error in (("q", "q_error"), ("one_minus_c", "c_error")):  # rounded to the type asked for
-        size = np.where(np.isfinite(found[name]), np.abs(found[name]), 0.0)
-        found[error] = np.maximum(found[error], size * float(jnp.finfo(dtype).eps))
+        value = np.where(np.isfinite(found[name]), np.abs(found[name]), 0.0)
+        found[error] = np.maximum(found[error], value * float(jnp.finfo(dtype).eps))
     types = dict.fromkeys(ALL_FIELDS, dtype) | dict.fromkeys(INTEGERS, jnp.int32)
     return FixedPoint(**{n: jnp.asarray(found[n].reshape(shape), types[n]) for n in ALL_FIELDS})
 
