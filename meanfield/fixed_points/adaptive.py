@@ -206,7 +206,7 @@ class AdaptiveSolver(PointSolver):
 
     def _reached(self, leaves, q0) -> Reached:
         layer = self._adaptive(leaves)
-        if len(self._duals) > 1 or not layer.is_valid():
+        if not (layer.is_sum_of_moments and layer.is_valid()):
             return Reached(np.nan, None)
         rows = _ROWS(self._moments[0][0].key, lambda: Rows.at_nodes(layer))
         return variance_reached_surely(layer, q0, rows)

@@ -160,9 +160,14 @@ class Layer(Part, ABC):
         """Q(q)/q - 1 and its slope in log q, from one row of ``growth_rows`` (or from all of them)."""
         return row
 
-    def growth_size(self, rows) -> Array | None:
-        """Q(q)/q with the moduli of its terms, each a Gaussian moment of phi; None if not known."""
-        return None
+    @property
+    def is_sum_of_moments(self) -> bool:
+        """Whether Q is a sum of Gaussian moments of one phi at the input: it then has a ``growth_size``."""
+        return False
+
+    def growth_size(self, rows) -> Array:
+        """Q(q)/q with the moduli of its terms, from ``growth_rows``; where ``is_sum_of_moments``."""
+        raise NotImplementedError
 
     def is_increasing(self, q: Float[Array, " n"], rows) -> Array:
         """Whether Q increases from each of the variances of ``growth_rows`` to the next."""

@@ -201,10 +201,12 @@ class Dense(Layer):
         slope = weight * row[..., 3] + common * row[..., 4] - prior.bias_var * row[..., 2]
         return value - 1, slope
 
+    @property
+    def is_sum_of_moments(self):
+        return not self.between
+
     def growth_size(self, rows):
         """Q(q)/q with the moduli of all its terms, from ``growth_rows``."""
-        if self.between:
-            return None
         prior = self.prior
         square = (1 + abs(prior.anticorrelation)) * prior.weight_var * (rows[..., 0] + rows[..., 1])
         return square + prior.bias_var * rows[..., 2]

@@ -120,9 +120,12 @@ class Residual(Layer):
         value, slope = self.branch.growth_from(row)
         return self._sum(1.0, value + 1) - 1, self.scale**2 * slope
 
+    @property
+    def is_sum_of_moments(self):
+        return self.branch.is_sum_of_moments
+
     def growth_size(self, rows):
-        size = self.branch.growth_size(rows)
-        return None if size is None else self._sum(1.0, size)
+        return self._sum(1.0, self.branch.growth_size(rows))
 
     def is_valid(self):
         return self.branch.is_valid() & jnp.isfinite(self.skip) & jnp.isfinite(self.scale)
