@@ -61,6 +61,19 @@ def test_a_diagram_of_what_tables_cannot_hold_says_so(name, x64):
                 assert diagram.status[i, j] == mf.Status.INACCURATE
 
 
+def test_a_quadrature_that_does_not_see_a_step_is_not_believed(x64):
+    activation, (weight_var, bias_var), *_ = MISLEADING["a steep step that is no kink"]
+    weight_vars = np.linspace(1, 2, 5) * weight_var
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", mf.QuadratureWarning)
+        array = mf.fixed_point(activation, mf.NormalPrior(np.repeat(weight_vars, 4), bias_var))
+        diagram = mf.phase_diagram(
+            activation, weight_var=weight_vars, bias_var=bias_var * np.array([1.0, 2.0, 3.0, 4.0])
+        )
+    assert np.all(array.status == mf.Status.INACCURATE)
+    assert np.all(diagram.status == mf.Status.INACCURATE)
+
+
 # (name, weight_var, kappa, q0, bias_var at which the fixed point next to q0 merges with another)
 FOLDS = [("silu", 2.5, 0.0, 1e-3, 0.115193979002507), ("cos", 20.0, 1.0, 1e-3, 0.026366616597752)]
 

@@ -10,8 +10,11 @@ from meanfield.fixed_points.result import FixedPoint
 from meanfield.fixed_points.strategies import (
     ALL_FIELDS,
     INTEGERS,
+    DirectSolver,
     Points,
+    PointSolver,
     TabulatedSolver,
+    can_be_surveyed,
     is_at_hand,
     solve_in_chunks,
     tables_for,
@@ -21,17 +24,16 @@ from meanfield.numerics.compiling import is_tracing
 
 
 def solve_concrete(layer: Layer, q0, c0) -> FixedPoint | None:
-    """The points of a layer whose leaves are numbers or arrays, by tables, rounded to their type.
+    """The points of a layer whose leaves are numbers or arrays, in double precision, rounded to their type.
 
-    None where there are no tables for it, or where something is being traced.
+    None where closed forms answer as well, and where something is being traced.
     """
     if is_tracing(layer, q0, c0):
         return None
     leaves, structure = jax.tree.flatten((layer, q0, c0))
     shape = np.broadcast_shapes(*(np.shape(x) for x in leaves))
     size, dtype = int(np.prod(shape)), jnp.result_type(float, *leaves)
-    one_by_one = is_adaptive(layer, size)
-    if not size or not (one_by_one or (tables := tables_for(layer, size))):
+    if not size:
         return None
     # All else is a column, also where it is one number: one program serves numbers and arrays.
     parameters = {id(x) for x in jax.tree.leaves(layer.moments())}
@@ -46,7 +48,9 @@ def solve_concrete(layer: Layer, q0, c0) -> FixedPoint | None:
 
     points = Points(at, may_be_opposite(c0))
     with jax.enable_x64(True):
-        solver = AdaptiveSolver(points, layer) if one_by_one else TabulatedSolver(points, layer, tables, size)
+        solver = _solver(layer, points, size)
+        if solver is None:
+            return None
         found = solve_in_chunks(
             solver, size, lambda start, stop: [c[start:stop] for c in columns], fields=ALL_FIELDS
         )
@@ -57,10 +61,11 @@ def solve_concrete(layer: Layer, q0, c0) -> FixedPoint | None:
     return FixedPoint(**{n: jnp.asarray(found[n].reshape(shape), types[n]) for n in ALL_FIELDS})
 
 
-def is_adaptive(layer: Layer, size: int) -> bool:
-    """Whether points of layers of this kind are solved one by one: few, without tables at hand."""
-    moments = layer.moments()
-    if size > MOST_POINTS or not moments or layer.traced or is_at_hand(layer) or not layer.keeps_one:
-        return False
-    numbers = all(np.ndim(p) == 0 for activation, _ in moments for p in activation.params)
-    return numbers and all(dual.is_surveyable for _, dual in moments)
+def _solver(layer: Layer, points: Points, size: int) -> PointSolver | None:
+    """What solves ``size`` points: one by one, by tables, or by a quadrature that is then checked."""
+    surveyed = can_be_surveyed(layer)
+    if surveyed and size <= MOST_POINTS and layer.keeps_one and not is_at_hand(layer):
+        return AdaptiveSolver(points, layer)
+    if tables := tables_for(layer, size):
+        return TabulatedSolver(points, layer, tables, size)
+    return DirectSolver(points, layer) if surveyed else None

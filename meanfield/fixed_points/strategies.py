@@ -184,7 +184,11 @@ class DirectSolver(PointSolver):
         return self.solve_layers(*self._points.at(columns), device=device)
 
     def solve_layers(self, layer: Layer, q0, c0, device=None) -> Values:
-        return on_host(run_job(device, _solve, layer, q0, c0, opposite=self._points.may_be_opposite))
+        values = on_host(run_job(device, _solve, layer, q0, c0, opposite=self._points.may_be_opposite))
+        claimed = values["status"] == Status.CONVERGED
+        wrong = claimed & ~_are_right(functools.partial(run_job, device), layer, values["q"], claimed)
+        values["status"][wrong] = Status.INACCURATE
+        return values
 
 
 class TabulatedSolver(PointSolver):
@@ -225,7 +229,7 @@ class TabulatedSolver(PointSolver):
         poor = ~beyond & (values["status"] == Status.INACCURATE)
         if poor.any():  # of the table, or of the source as well, which then need not be asked
             some_q = np.where(finite, q, 1.0)
-            poor &= np.asarray(run(_is_resolved, plain, some_q)) & _are_right(plain, some_q, poor)
+            poor &= np.asarray(run(_is_resolved, plain, some_q)) & _are_right(run, plain, some_q, poor)
         exact = functools.partial(self._exact.solve_layers, device=device)
         most = self._exact.most
         fill(values, poor | beyond, exact, plain, q0, c0, shapes=(1, min(most, q.size)) if few else (most,))
@@ -249,16 +253,26 @@ class TabulatedSolver(PointSolver):
             return self._ready
 
 
-def _are_right(layer: Layer, q: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+def can_be_surveyed(layer: Layer) -> bool:
+    """Whether every activation of a layer can be looked at: a quadrature, at one value of its parameters."""
+    moments = layer.moments()
+    if layer.traced or not all(dual.is_surveyable for _, dual in moments):
+        return False
+    params = [p for activation, _ in moments for p in activation.params]
+    return bool(moments) and not any(np.ndim(p) or validation.is_traced(p) for p in params)
+
+
+def _are_right(run, layer: Layer, q: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     """Whether the sources of a layer's moments are right at these variances, as an independent look tells."""
     right = wanted.copy()
-    for i, (_, dual) in enumerate(layer.moments()):
-        if dual.is_surveyable and wanted.any():
-            x = np.array([layer.variances_met(one)[i] for one in q[wanted]], float)
-            panels, which = np.unique(np.asarray(panel_of(x)), return_inverse=True)
-            for end in (np.min, np.max):
-                errors = rule_errors(dual, np.array([end(x[which == k]) for k in range(panels.size)]))
-                right[wanted] &= (errors <= TOLERANCE)[which]
+    if not (wanted.any() and can_be_surveyed(layer)):
+        return right
+    met = on_host(run(_variances_met, layer, np.where(wanted, q, 1.0)))
+    for (_, dual), x in zip(layer.moments(), met.values(), strict=True):
+        panels, which = np.unique(np.asarray(panel_of(x[wanted])), return_inverse=True)
+        for end in (np.min, np.max):
+            errors = rule_errors(dual, np.array([end(x[wanted][which == k]) for k in range(panels.size)]))
+            right[wanted] &= (errors <= TOLERANCE)[which]
     return right
 
 
@@ -316,6 +330,10 @@ def _met(layer, q, status):
     """What is known of the variance, and in which panels of the tables it lies."""
     panels = {f"panel {i}": panel_of(x) for i, x in enumerate(layer.variances_met(q))}
     return {"q": q, "status": status.astype(jnp.int8)} | panels
+
+
+def _variances_met(layer, q):
+    return {f"variance {i}": x for i, x in enumerate(layer.variances_met(q))}
 
 
 def _regular_point(layer, q, c0):
