@@ -38,7 +38,17 @@ def x64():
 def forget_what_was_compiled():
     """Compiled programs take memory, and memory mappings, of which Linux gives a process 65,530."""
     yield
-    mappings = Path("/proc/self/maps")
-    if mappings.exists() and mappings.read_text().count("\n") > 8_000:
+    if _lines_of("maps") > 8_000 or _resident() > 2 << 30:
         jax.clear_caches()
         gc.collect()
+
+
+def _lines_of(name: str) -> int:
+    path = Path("/proc/self") / name
+    return path.read_text().count("\n") if path.exists() else 0
+
+
+def _resident() -> int:
+    """Bytes of memory in use, where the system tells."""
+    path = Path("/proc/self/statm")
+    return int(path.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") if path.exists() else 0

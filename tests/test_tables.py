@@ -85,7 +85,7 @@ def test_a_file_that_cannot_be_used_is_as_none_at_all(x64, tmp_path, monkeypatch
     else:
         kept.write_text("not a table")
     monkeypatch.setattr(tables, "shipped_file", lambda _: kept)
-    monkeypatch.setattr(tables, "line_series", lambda _: (columns["lines"] + 1, columns["line_errors"]))
+    monkeypatch.setattr(tables, "line_series", lambda *_: (columns["lines"] + 1, columns["line_errors"]))
     activation = as_activation("tanh")
     built = tables.DualTables(dual_of(activation), activation)
     np.testing.assert_array_equal(built.lines, columns["lines"] + 1)

@@ -28,7 +28,6 @@ _RULES = (
     (1.5, 20, 0.37),
 )  # width of panels in standard deviations, nodes, shift: the rule, its check
 _LONGEST = 200.0  # standard deviations
-_BATCH = 128  # variances
 _TOO_MANY, _AT_ONCE = 10_000_000, 1_000_000  # nodes of a pair, in all and in memory
 _NEAR = 9.0  # standard deviations at which a small feature is felt
 
@@ -160,9 +159,11 @@ class AdaptiveMoments:
 
     def _batches(self, job, q, rule):
         """A job for some variances at a time: its nodes are all in memory."""
-        with np.errstate(over="ignore", invalid="ignore"):
-            for start in range(0, max(q.size, 1), _BATCH):
-                yield job(q[start : start + _BATCH], rule)
+        tail = np.minimum(self.survey.tail(q), _LONGEST)
+        inside = np.where(self._is_beyond(q), 0, self._sizes(np.zeros_like(q), tail * np.sqrt(q)))
+        for part in _parts(rule[1] * (inside + 2 * tail / rule[0] + 2)):
+            with np.errstate(over="ignore", invalid="ignore"):
+                yield job(q[part], rule)
 
     def _centred(self, q, rule):
         """Nodes of Gaussians about 0. What meets a rough panel needs no others: it has no accuracy."""
@@ -223,15 +224,12 @@ class AdaptiveMoments:
         own, common = math.sqrt(q * x), math.sqrt(q * max(1 - x, 0.0))
         z, w_z = self._outer(own, common, tail, rule)
         sizes = self._sizes(common * z, own * tail) + int(2 * tail / rule[0]) + 2
-        total = rule[1] * np.cumsum(sizes)
-        if total[-1] > _TOO_MANY:
+        if rule[1] * np.sum(sizes) > _TOO_MANY:
             return Pair(math.nan, math.nan)
-        parts = np.split(np.arange(z.size), np.searchsorted(total, np.arange(_AT_ONCE, total[-1], _AT_ONCE)))
         spread, rise = np.zeros(2)
-        for part in parts:
-            if part.size:
-                squares = self._parted(common * z[part], own, tail, rule)
-                spread, rise = spread + w_z[part] @ squares[0], rise + w_z[part] @ squares[1]
+        for part in _parts(rule[1] * sizes):
+            squares = self._parted(common * z[part], own, tail, rule)
+            spread, rise = spread + w_z[part] @ squares[0], rise + w_z[part] @ squares[1]
         return Pair(float(spread) / (q * x), float(rise) / (q * x))
 
     def _sizes(self, centre, reach) -> np.ndarray:
@@ -318,6 +316,13 @@ def _ranges(first, last) -> tuple[np.ndarray, np.ndarray]:
     owner = np.repeat(np.arange(first.size), sizes)
     before = np.cumsum(sizes) - sizes
     return np.arange(sizes.sum()) - before[owner] + first[owner], owner
+
+
+def _parts(counts: np.ndarray) -> list[np.ndarray]:
+    """Indices in order, in groups of about ``_AT_ONCE`` nodes."""
+    total = np.cumsum(counts)
+    ends = np.searchsorted(total, np.arange(_AT_ONCE, total[-1], _AT_ONCE))
+    return [part for part in np.split(np.arange(counts.size), np.unique(ends)) if part.size]
 
 
 def _sums(values, owner, size) -> np.ndarray:

@@ -17,6 +17,7 @@ from meanfield.numerics.memo import Memo
 
 TOLERANCE = 1e-10
 _REFINEMENTS = (1, 2)
+_NOTHING = 1e-16
 _MOST_VALUES = 16  # of a parameter that is an array, at which a rule is tried
 _PROBED = (1e-3, 0.1, 1.0, 10.0, 100.0)
 _TRUSTED = {a.fn for a in FIXED.values()} | {FAMILIES[name]().fn for name in ("elu", "celu")}
@@ -94,6 +95,7 @@ def rule_errors(rule: QuadratureDual, q) -> np.ndarray:
         of_rest = np.abs(found[:, 1:] / np.stack([variance, slope], axis=1) - 1)
     of_rest[:, 1] = np.where(np.isinf(slope), 0.0, of_rest[:, 1])
     same = np.all(found[:, :2] == np.stack([shift, variance], axis=1), axis=1)
+    same |= (found[:, 1] == 0) & (variance <= _NOTHING * q)  # phi vanishes but for signals that nobody meets
     errors = np.where(same, 0.0, np.nan_to_num(np.max([of_mean, *of_rest.T], axis=0), nan=np.inf))
     if isinstance(rule, HermiteDual):
         errors = np.maximum(errors, chord_tails(rule.activation, q)[1])
