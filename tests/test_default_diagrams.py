@@ -85,7 +85,7 @@ def check(name, diagram):
 @pytest.mark.parametrize("name", sorted({*activations.NAMES} - {"polynomial"}))
 def test_the_default_diagram_of_every_named_activation_is_where_orbits_end(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for axes in (GRID, WITHOUT_BIAS):
-        assert main(["phase-diagram", "-a", name, *axes, "-o", "drawn"]) == 0
-        assert (tmp_path / "drawn.png").stat().st_size > 10_000
-        check(name, mf.PhaseDiagram.load(tmp_path / "drawn.npz"))
+    for drawn, axes in {"drawn": GRID, "without_bias": WITHOUT_BIAS}.items():
+        assert main(["phase-diagram", "-a", name, *axes, "-o", drawn]) == 0
+        assert (tmp_path / f"{drawn}.png").stat().st_size > 10_000
+        check(name, mf.PhaseDiagram.load(tmp_path / f"{drawn}.npz"))
