@@ -104,7 +104,8 @@ def priors(rng, phi: Nasty, count: int) -> np.ndarray:
     rows = []
     for _ in range(count):
         kappa = float(rng.choice([0.0, 0.0, 1.0, 0.5, -2.0]))
-        q = 10.0 ** rng.uniform(-6, 6)
+        most = min([1e6, *(4 * part.width**2 for part in phi.parts if part.kind == "growth")])
+        q = min(10.0 ** rng.uniform(-6, 6), most)
         variance, mean = (float(m[0]) for m in moments(phi, np.array([q]))[:2])
         own = variance + (1 - kappa) * mean**2
         if not (own > 0 and math.isfinite(own)):

@@ -49,7 +49,9 @@ def print_points(points: list[dict]) -> None:
 
 
 def _with_error(point: dict, name: str) -> str:
-    """A number, to the digits that its standard error leaves."""
+    """A number, to the digits that its standard error leaves, of a point that was sampled."""
+    if "chi_c_error" not in point:
+        return f"{point[name]:.12g}"
     error = point.get({"c": "c_error", "one_minus_c": "c_error", "chi_c": "chi_c_error"}.get(name, ""), 0.0)
     if not error > 0:
         return f"{point[name]:.12g}"
