@@ -75,7 +75,7 @@ def test_an_array_of_activation_parameters_broadcasts_too(x64):
 
 def test_results_are_pytrees_of_their_fields():
     found = mf.fixed_point("relu", PRIOR)
-    assert len(jax.tree.leaves(found)) == 9
+    assert len(jax.tree.leaves(found)) == 11
     assert isinstance(jax.tree.map(lambda x: x[None], found), mf.FixedPoint)
     stacked = jax.tree.map(lambda *x: jnp.stack(x), found, mf.fixed_point("relu", mf.NormalPrior(1.0)))
     assert stacked.status.tolist() == [mf.Status.CONVERGED, mf.Status.VANISHING]
