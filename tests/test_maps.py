@@ -137,3 +137,11 @@ def test_the_correlation_approaches_its_fixed_point_monotonically(activation, we
     distance = np.asarray(path.c - end.c)
     assert np.all(np.abs(distance[1:]) <= np.abs(distance[:-1]) + 1e-11)
     assert np.all(distance * distance[0] >= -1e-11)
+
+
+def test_a_variance_that_overflows_does_not_come_back(x64):
+    bounded = mf.q_map("erf", mf.NormalPrior(1.0, 0.1), q=np.array([1e300, 1.7e308, np.finfo(float).max]))
+    np.testing.assert_allclose(bounded, 1.1, rtol=1e-15)
+    prior = mf.NormalPrior(2.0)
+    q = mf.propagate(mf.GLU("erf", gate=prior, up=prior, down=prior), depth=1000).q
+    assert np.all(np.diff(q[np.isfinite(q)]) > 0) and not np.isfinite(q[-1])

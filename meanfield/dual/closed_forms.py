@@ -45,6 +45,7 @@ class Erf(Dual):
         return jnp.zeros_like(q)
 
     def variance(self, q):
+        q = jnp.minimum(q, jnp.finfo(q.dtype).max / 8)  # 4 q must not overflow; it is 1 long before
         return 2 / np.pi * jnp.arctan(2 * q / jnp.sqrt(1 + 4 * q))
 
     def covariance(self, q1, q2, c):
