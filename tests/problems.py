@@ -153,3 +153,13 @@ def correlation_map(name, row, q, c):
     mean = gaussian_mean(fn, q, kinks)
     shared = second_moment(name, q, c) - row["anticorrelation"] * mean**2
     return (row["weight_var"] * shared + row["bias_var"]) / variance_map(name, row, q)
+
+
+def check_slopes(values, at):
+    """Derivatives of a function of named parameters, jitted, against central differences, to 1e-6."""
+    value = jax.jit(values)
+    slopes = jax.jit(jax.jacfwd(values))(at)
+    for name in at:
+        up, down = (value(at | {name: at[name] + step}) for step in (1e-5, -1e-5))
+        expected = (up - down) / 2e-5
+        assert np.all(np.abs(slopes[name] - expected) <= 1e-6 * np.maximum(1, np.abs(expected))), name

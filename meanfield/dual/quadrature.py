@@ -76,13 +76,6 @@ def graded_nodes(
     return t.ravel(), weight.ravel()
 
 
-@functools.cache
-def _unit_rule(counts: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Nodes and weights on (0, 1) within one standard deviation and then beyond; which are within."""
-    x, w = (np.concatenate(pair) for pair in zip(*map(gauss_legendre, counts), strict=True))
-    return x, w, np.arange(sum(counts)) < counts[0]
-
-
 def _counts(dtype, factor: float) -> tuple[int, int]:
     near, far = (40, 28) if jnp.finfo(dtype).bits >= 64 else (20, 14)
     return round(near * factor), round(far * factor)

@@ -45,7 +45,8 @@ def correlation_reached(layer, q, status, c0, opposite=True) -> FixedPoint:
 
 
 def at_variance(layer, q, status, c0, opposite=True) -> FixedPoint:
-    """c* and the stability of both maps at a variance that status describes."""
+    """c* and the stability of both maps at a variance that status describes, an integer of any type."""
+    status = jnp.asarray(status, jnp.int32)
     finite = ~((status == Status.VANISHING) | (status == Status.UNBOUNDED))
     here, there = _at_finite(layer, jnp.where(finite, q, 1.0), status), _at_limit(layer, status)
     point = jax.tree.map(lambda a, b: jnp.where(finite, a, b), here, there)

@@ -291,7 +291,7 @@ class _OnDevices:
 # --- the jobs: functions of a layer and numbers, to dictionaries ------------------------
 
 
-def run_job(device, job: Callable, layer: Layer, *arrays, optimization=None, **static) -> dict:
+def run_job(device, job: Callable, layer: Layer, *arrays, optimization=None, **static) -> Any:
     """A job for every layer of a chunk, on a device or the default one."""
     if device is not None:
         layer, arrays = jax.device_put((layer, arrays), device)

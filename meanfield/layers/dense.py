@@ -10,7 +10,8 @@ from meanfield.activations.activation import Activation
 from meanfield.activations.names import as_activation
 from meanfield.dual import Dual, Homogeneous1, Levels, dual_of
 from meanfield.layers.base import Layer
-from meanfield.layers.dense_limits import beside, dense_limit, ends_of
+from meanfield.layers.dense_limits import dense_limit, ends_of
+from meanfield.layers.one_activation import OneActivation
 from meanfield.layers.parts import Sent
 from meanfield.numerics.pytrees import register_dataclass, replaced
 from meanfield.priors import gaussian_prior
@@ -18,7 +19,7 @@ from meanfield.priors import gaussian_prior
 
 @register_dataclass
 @dataclass(frozen=True, eq=False, init=False)
-class Dense(Layer):
+class Dense(OneActivation):
     """Fully connected layer of infinite width: ``h' = W phi(h) + b`` with W, b from ``prior``.
 
     activation: an ``Activation``, a name or a callable. prior: a ``NormalPrior`` or
@@ -244,43 +245,13 @@ class Dense(Layer):
         parts = [part.dtype() for part in self.between]
         return jnp.result_type(float, *parts, *jax.tree.leaves((self.prior, self.activation.params)))
 
-    def error(self, q):
-        return self.dual.error(q)
-
-    def growth_error(self, q):
-        return self.dual.line_error(q)
-
-    @property
-    def traced(self):
-        return self.activation.traced
-
-    def moments(self):
-        return [(self.activation, self.dual)]
-
-    def with_moments(self, duals):
-        dual = next(duals)
-        return replaced(self, dual=dual, activation=beside(dual, self.activation))
-
-    def variances_met(self, q):
-        return [q]
-
     @property
     def has_section(self):
         return self.keeps_one
 
-    def near(self, q):
-        return replaced(self, dual=self.dual.near(q))
-
     def section(self, q, gain):
         weight = self._weight(q)
         return self.dual.angle_section(q, gain / weight).scaled(0.0, weight)
-
-    def exact(self):
-        return replaced(self, dual=self.dual.exact())
-
-    @property
-    def points_at_once(self):
-        return self.dual.points_at_once
 
 
 _NEARLY_FAR, _FAR = 2.0**60, 2.0**100

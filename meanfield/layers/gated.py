@@ -10,10 +10,10 @@ import jax.numpy as jnp
 from meanfield.activations.activation import Activation
 from meanfield.activations.names import as_activation
 from meanfield.dual import Dual, Homogeneous1, dual_of
-from meanfield.layers.base import Layer
-from meanfield.layers.dense_limits import beside, ends_of
+from meanfield.layers.dense_limits import ends_of
 from meanfield.layers.limits import LimitMap
 from meanfield.layers.normalisation import Scaling
+from meanfield.layers.one_activation import OneActivation
 from meanfield.numerics.pytrees import register_dataclass, replaced
 from meanfield.priors import gaussian_prior
 from meanfield.support import validation
@@ -21,7 +21,7 @@ from meanfield.support import validation
 
 @register_dataclass
 @dataclass(frozen=True, eq=False, init=False)
-class GLU(Layer):
+class GLU(OneActivation):
     r"""Gated linear unit: x' = W3 [phi(W1 x + b1) * (W2 x + b2)] + b3, with an elementwise product.
 
     activation: phi, an ``Activation``, a name or a callable: "sigmoid" makes the GLU, "gelu" GEGLU, "silu"
@@ -55,7 +55,7 @@ class GLU(Layer):
 
     # --- the maps -----------------------------------------------------------------------
 
-    def _gate_var(self, q):
+    def _met(self, q):
         """Variance of the gate's pre-activations."""
         return self.gate.weight_var * q + self.gate.bias_var
 
@@ -65,7 +65,7 @@ class GLU(Layer):
 
     def _opening(self, q):
         """E phi^2 of the gate."""
-        gate_var = self._gate_var(q)
+        gate_var = self._met(q)
         return self.dual.variance(gate_var) + self.dual.mean(gate_var) ** 2
 
     def variance_map(self, q):
@@ -84,8 +84,8 @@ class GLU(Layer):
 
     def covariance_map(self, q1, q2, c):
         covariance = c * jnp.sqrt(q1 * q2)
-        g1, g2 = self._gate_var(q1), self._gate_var(q2)
-        gates = jnp.clip(self._gate_var(covariance) / jnp.sqrt(g1 * g2), -1, 1)
+        g1, g2 = self._met(q1), self._met(q2)
+        gates = jnp.clip(self._met(covariance) / jnp.sqrt(g1 * g2), -1, 1)
         opening = self.dual.covariance(g1, g2, gates) + self.dual.mean(g1) * self.dual.mean(g2)
         return self.down.weight_var * opening * self._up_var(covariance) + self.down.bias_var
 
@@ -94,7 +94,7 @@ class GLU(Layer):
         return self.pair_gain_at(q)(theta)
 
     def pair_gain_at(self, q):
-        gate_var, chord = self._gate_var(q), self.dual.chord_at(self._gate_var(q))
+        gate_var, chord = self._met(q), self.dual.chord_at(self._met(q))
         of_up, of_gate = self._weights(q)
         shrink = jnp.sqrt(self.gate.weight_var * q / gate_var)
 
@@ -111,14 +111,14 @@ class GLU(Layer):
 
     def separation_map(self, q, one_minus_c):
         of_up, _ = self._weights(q)
-        delta, gate_var = q * one_minus_c, self._gate_var(q)
+        delta, gate_var = q * one_minus_c, self._met(q)
         gates = self.dual.separation(gate_var, self.gate.weight_var * delta / gate_var)
         return of_up * delta + self.down.weight_var * gates * self._up_var(q - delta)
 
     def tangent(self, q):
         """chi_perp = sigma_3^2 [sigma_2^2 E phi^2 + sigma_1^2 E phi'^2 (sigma_2^2 q + sigma_b2^2)]."""
         of_up, of_gate = self._weights(q)
-        return of_up + of_gate * self.dual.slope_moment(self._gate_var(q)) * self._up_var(q)
+        return of_up + of_gate * self.dual.slope_moment(self._met(q)) * self._up_var(q)
 
     # --- what is special ------------------------------------------------------------------
 
@@ -154,33 +154,3 @@ class GLU(Layer):
     def guarded(self, valid):
         safe = super().guarded(valid)
         return replaced(self, gate=safe.gate, up=safe.up, down=safe.down)
-
-    def error(self, q):
-        return self.dual.error(self._gate_var(q))
-
-    def growth_error(self, q):
-        return self.dual.line_error(self._gate_var(q))
-
-    @property
-    def traced(self):
-        return self.activation.traced
-
-    def moments(self):
-        return [(self.activation, self.dual)]
-
-    def with_moments(self, duals):
-        dual = next(duals)
-        return replaced(self, dual=dual, activation=beside(dual, self.activation))
-
-    def variances_met(self, q):
-        return [self._gate_var(q)]
-
-    def near(self, q):
-        return replaced(self, dual=self.dual.near(self._gate_var(q)))
-
-    def exact(self):
-        return replaced(self, dual=self.dual.exact())
-
-    @property
-    def points_at_once(self):
-        return self.dual.points_at_once

@@ -46,11 +46,6 @@ def whole(x):
     return jax.lax.optimization_barrier(jnp.floor(jax.lax.stop_gradient(x)).astype(jnp.int32))
 
 
-def q_of_place(cell, place):
-    """q at a position from -1 to 1 in a cell."""
-    return jnp.exp2((cell + LOWEST * _PER_OCTAVE + (place + 1) / 2) / _PER_OCTAVE)
-
-
 slope_of_place = 2 * _PER_OCTAVE / np.log(2)  # of the position in a cell, over log q
 
 
