@@ -14,7 +14,7 @@ import meanfield as mf
 # What misled once: (activation, prior, q0, q*, chi_1), by mpmath or the panels of the oracle.
 MISLEADING = {
     "two fixed points in one cell of a scan": (
-        lambda x: jnp.cos(x), (20, 0.026366352931598572, 1.0), 1e-3, 0.0540542647048, 1.0246981727650
+        lambda x: jnp.cos(x), (20, 0.026366352931598572, 1.0), 1e-3, 0.0540542647048434, 1.0246981727650261
     ),
     "a steep slope is no jump": (
         lambda x: 1000 * jnp.tanh(x), (3e-6, 0.05), 1.0, 1.4280084621965, 1.2089344240611

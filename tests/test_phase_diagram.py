@@ -90,8 +90,13 @@ def test_chunks_bound_the_memory_and_change_nothing(monkeypatch, chunk):
     monkeypatch.setattr(points, "chunk_size", lambda size, most: chunk)
     pieces = mf.phase_diagram("relu", **grid)
     assert sizes == [chunk] * -(-143 // chunk)
+    # A shape of its own may round the last bit its own way, which a fixed point multiplies by its condition.
+    with np.errstate(divide="ignore"):
+        condition = np.fmax(1, 1 / np.abs(1 - whole.chi_q)) * np.fmax(1, 1 / np.abs(1 - whole.chi_c))
     for name in FIELDS:
-        np.testing.assert_allclose(getattr(pieces, name), getattr(whole, name), rtol=1e-14, atol=1e-15)
+        new, old = getattr(pieces, name), getattr(whole, name)
+        same = (new == old) | (np.isnan(new) & np.isnan(old))
+        assert np.all(same | (np.abs(new - old) <= 2e-15 * condition * np.abs(old)))
 
 
 @given(size=st.integers(1, 10**9), most=st.sampled_from([1 << 8, 1 << 14, 1 << 17]))

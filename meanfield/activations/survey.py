@@ -7,7 +7,8 @@ and steep steps end up between panels or in tiny ones, wherever they are.
 
 What is seen: steps of any width; features that rise and fall again if they are wider than about 1/4000 of
 their distance from the origin within |u| < 512, and than 1/1000 of it beyond. A narrower one may fall
-between two nodes and be missed.
+between two nodes and be missed. What needs more than 16,384 panels in an octave (within |u| < 8192, 512
+beyond) is not resolved there: sin(10 u) is, up to |u| = 8192.
 """
 
 from collections.abc import Callable
@@ -23,7 +24,8 @@ _BINS = np.append((_OCTAVES[:-1, None] * (1 + np.arange(16) / 16)).ravel(), _OCT
 _NEAREST_BIN = 16 * 24  # a pole at the origin is seen from there on
 _FINE = (2**-6, 2**9)  # distances within which the line is looked at more closely
 _PANELS, _FINE_PANELS = 64, 256  # that an octave begins with
-_MOST = 512  # panels in an octave: a function that needs more is rough there
+_MOST, _MOST_FAR = 1 << 14, 512  # panels in an octave, up to a distance and beyond: more are rough
+_FAR = 2.0**13
 _TINY = 8e-16  # relative width of a panel that can't be halved
 _JUMP = (
     1e-4  # of the largest value: what phi does not do continuously in 1e-12 of the distance from the origin
@@ -31,6 +33,7 @@ _JUMP = (
 _UNDERFLOW = 1e-12  # of the largest value: less is as good as 0, and may jump
 _TAIL = 9.0  # standard deviations beyond which a Gaussian is below rounding
 _LOST = 41.0  # exp(-41): below the rounding of a double
+_UNSEEN = -700.0  # exp(-741): no double at all
 
 Function = Callable[[np.ndarray], np.ndarray]
 
@@ -59,7 +62,7 @@ class Survey:
             size = 2 * np.log(np.minimum(self.largest, 1e308))
         near, far = _BINS[:-1] / sd, _BINS[1:] / sd
         peak = np.max(size - far**2 / 2 + np.log(np.minimum(far - near, 1.0)), axis=-1)
-        matters = size - near**2 / 2 > np.maximum(peak, -1e300)[..., None] - _LOST
+        matters = size - near**2 / 2 > np.maximum(peak, _UNSEEN)[..., None] - _LOST
         last = size.size - 1 - np.argmax(matters[..., ::-1], axis=-1)
         some = np.any(matters, axis=-1)
         end = np.take_along_axis(far, last[..., None], -1)[..., 0]
@@ -143,7 +146,8 @@ class _Look:
             low, width = low[~good], width[~good]
             octave = _octave(low, width)
             found, counts = np.unique(octave, return_counts=True)
-            rough = np.union1d(rough, found[counts > _MOST])
+            most = np.where(_OCTAVES[np.abs(found)] <= _FAR * _FIRST, _MOST, _MOST_FAR)
+            rough = np.union1d(rough, found[counts > most])
             stays = ~np.isin(octave, rough)
             low, width = low[stays], width[stays] / 2
             low, width = np.concatenate([low, low + width]), np.tile(width, 2)
@@ -158,16 +162,20 @@ class _Look:
 
     def joined(self, edges, rough) -> tuple[np.ndarray, np.ndarray]:
         """(edges, whether rough) with neighbours joined that one polynomial serves, and any rough ones."""
-        change = True
-        while change:
-            change = False
-            for parity in (0, 1):
-                first = np.arange(parity, edges.size - 2, 2)
-                good = rough[first] & rough[first + 1]
-                smooth = ~(rough[first] | rough[first + 1])
-                good[smooth] = self._one_serves(*(edges[first[smooth] + k] for k in range(3)))
-                change |= bool(good.any())
-                edges, rough = np.delete(edges, first[good] + 1), np.delete(rough, first[good] + 1)
+        untried = np.ones(edges.size, bool)
+        untried[[0, -1]] = False
+        while untried.any():
+            for parity in (0, 1):  # so that no two of them share a panel
+                middle = np.arange(1 + parity, edges.size - 1, 2)
+                middle = middle[untried[middle]]
+                untried[middle] = False
+                good = rough[middle - 1] & rough[middle]
+                smooth = ~(rough[middle - 1] | rough[middle])
+                good[smooth] = self._one_serves(*(edges[middle[smooth] + k] for k in (-1, 0, 1)))
+                gone = middle[good]
+                untried[gone - 1] = untried[gone + 1] = True
+                untried[[0, -1]] = False
+                edges, rough, untried = (np.delete(x, gone) for x in (edges, rough, untried))
         return edges, rough
 
     def _one_serves(self, low, middle, high) -> np.ndarray:

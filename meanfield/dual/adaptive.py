@@ -11,8 +11,9 @@ sums of squares in which nothing cancels. Every moment comes with an estimate of
 to panels of another width and order, laid between the first.
 """
 
-import functools
+import itertools
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,14 +22,15 @@ from meanfield.activations.activation import Activation
 from meanfield.activations.survey import Survey, survey
 from meanfield.activations.values import slopes_of, values_of
 from meanfield.dual.base import Dual
+from meanfield.dual.measures import Gaussians, Measure, Rule, bell, measure, measure_by_runs
+from meanfield.dual.runs import Ladder
+from meanfield.numerics.legendre import rule_on
 from meanfield.numerics.memo import Memo
 
-_RULES = (
-    (2.0, 22, 0.0),
-    (1.5, 20, 0.37),
-)  # width of panels in standard deviations, nodes, shift: the rule, its check
+_RULES = (Rule(2.0, 22, 0.0), Rule(1.5, 20, 0.37))  # the rule, its check
 _LONGEST = 200.0  # standard deviations
-_TOO_MANY, _AT_ONCE = 10_000_000, 1_000_000  # nodes of a pair, in all and in memory
+_TOO_MANY, _AT_ONCE = 50_000_000, 1_000_000  # nodes of a pair, in all and in memory
+_MANY = 256  # panels within reach, beyond which they are joined
 _NEAR = 9.0  # standard deviations at which a small feature is felt
 
 
@@ -70,8 +72,11 @@ class AdaptiveDual(Dual):
     def line_rates(self, q):
         return self._moments.line_rates(q)
 
-    def line_error(self, q):
-        return self._moments.line_error(q)
+    def line_errors(self, q):
+        return self._moments.line_errors(q)
+
+    def slope_error(self, q):
+        return self._moments.slope_error(np.array([q]))[0]
 
     def _pair(self, q, theta) -> "Pair":
         if self._last is None or self._last[:2] != (q, theta):
@@ -112,92 +117,97 @@ class AdaptiveMoments:
         self.survey: Survey = survey(self._value)
         at_zero = float(self._value(np.zeros(1))[0])
         self.origin = at_zero if math.isfinite(at_zero) else 0.0
+        self._ladders = {rule: Ladder(self.survey.edges, self._shifted, self._slope, rule) for rule in _RULES}
+
+    def _shifted(self, u):
+        """phi(u) - phi(0)."""
+        return self._value(u) - self.origin
 
     # --- one variable ---------------------------------------------------------------
 
     def lines(self, q: np.ndarray, rule=_RULES[0]) -> tuple[np.ndarray, np.ndarray]:
         """(E phi - phi(0), Var phi) at variances of shape (n,)."""
-        shifts, variances = zip(*self._batches(self._lines, q, rule), strict=True)
+        shifts, variances = zip(*map(_line, self._centred(q, rule)), strict=True)
         return np.concatenate(shifts), np.concatenate(variances)
-
-    def _lines(self, q, rule):
-        u, w, owner = self._centred(q, rule)
-        value = self._value(u) - self.origin
-        shift = _sums(w * value, owner, q.size)
-        return shift, _sums(w * (value - shift[owner]) ** 2, owner, q.size)
 
     def line_rates(self, q: np.ndarray):
         """((Var phi, m^2), their derivatives over q): d/dq of E f(u) is E f(u) (z^2 - 1) / 2q."""
-        parts = zip(*self._batches(self._line_rates, q, _RULES[0]), strict=True)
-        variance, mean, variance_rate, mean_rate = (np.concatenate(part) for part in parts)
+        parts = zip(*map(_line_rates, self._centred(q, _RULES[0])), strict=True)
+        shift, variance, mean_bend, bend = (np.concatenate(part) for part in parts)
         with np.errstate(over="ignore", invalid="ignore"):
-            return (variance, mean**2), (variance_rate, 2 * mean * mean_rate)
-
-    def _line_rates(self, q, rule):
-        u, w, owner = self._centred(q, rule)
-        value = self._value(u) - self.origin
-        shift = _sums(w * value, owner, q.size)
-        deviation, bend = value - shift[owner], u**2 / q[owner] - 1
-        terms = deviation**2, deviation**2 * bend, deviation * bend
-        variance, variance_rate, mean_rate = (_sums(w * x, owner, q.size) for x in terms)
-        return variance, self.origin + shift, variance_rate / (2 * q), mean_rate / (2 * q)
+            mean = self.origin + shift
+            return (variance, mean**2), (bend / (2 * q), mean * mean_bend / q)
 
     def slope_moment(self, q: np.ndarray, rule=_RULES[0]) -> np.ndarray:
         """E phi'^2; infinite where phi jumps within reach."""
-        return np.concatenate(list(self._batches(self._slope_moment, q, rule)))
-
-    def _slope_moment(self, q, rule):
-        u, w, owner = self._centred(q, rule)
-        smooth = _sums(w * self._slope(u) ** 2, owner, q.size)
+        smooth = np.concatenate([seen.square() for seen in self._centred(q, rule, slopes=True)])
         return np.where(self._meets(self.survey.jumps, self._reach(q)), np.inf, smooth)
 
     def by_rule(self, u: np.ndarray, w: np.ndarray) -> tuple[float, float, float]:
         """(E phi - phi(0), Var phi, E phi'^2) by nodes and weights of one Gaussian."""
-        value = self._value(u) - self.origin
+        value = self._shifted(u)
         shift = w @ value
         return float(shift), float(w @ (value - shift) ** 2), float(w @ self._slope(u) ** 2)
 
-    def _batches(self, job, q, rule):
-        """A job for some variances at a time: its nodes are all in memory."""
-        tail = np.minimum(self.survey.tail(q), _LONGEST)
-        inside = np.where(self._is_beyond(q), 0, self._sizes(np.zeros_like(q), tail * np.sqrt(q)))
-        for part in _parts(rule[1] * (inside + 2 * tail / rule[0] + 2)):
-            with np.errstate(over="ignore", invalid="ignore"):
-                yield job(q[part], rule)
+    def _centred(self, q, rule: Rule, slopes=False) -> Iterator[Measure]:
+        """phi under Gaussians about 0, or phi', some at a time.
 
-    def _centred(self, q, rule):
-        """Nodes of Gaussians about 0. What meets a rough panel needs no others: it has no accuracy."""
+        What meets a rough panel needs no others: it has no accuracy.
+        """
         beyond = self._is_beyond(q)
         tail = np.where(beyond, _NEAR, self.survey.tail(q))
-        return self._nodes(np.zeros_like(q), np.sqrt(q), tail, rule, ~beyond)
+        gaussians = Gaussians(np.zeros_like(q), np.sqrt(q), tail, ~beyond)
+        many = gaussians.count(self.survey.edges) > _MANY
+        octave = np.where(many, np.frexp(gaussians.sd)[1], -(1 << 30))
+        ends = [0, *(np.flatnonzero(np.diff(octave)) + 1), len(gaussians)]
+        with np.errstate(over="ignore", invalid="ignore"):
+            for first, last in itertools.pairwise(ends):
+                yield from self._seen(gaussians[first:last], rule, bool(many[first]), slopes)
+
+    def _seen(self, gaussians: Gaussians, rule: Rule, many: bool, slopes=False) -> Iterator[Measure]:
+        """phi under Gaussians of about one width, or of any where they do not meet many panels."""
+        fn = self._slope if slopes else self._shifted
+        panels = self._ladders[rule].at(float(np.min(gaussians.sd))) if many else None
+        edges = self.survey.edges if panels is None else panels.edges
+        for part in gaussians.batches(edges, rule, _AT_ONCE):
+            if panels is None:
+                yield measure(fn, gaussians[part], rule, edges)
+            else:
+                yield measure_by_runs(fn, gaussians[part], rule, panels, slopes)
 
     def _reach(self, q):
         return self.survey.tail(q) * np.sqrt(q)
 
     def line_error(self, q: np.ndarray) -> np.ndarray:
-        """Of the mean (beside the root of the variance) and of the variance, the larger, relative."""
-        (mean, variance), (other_mean, other_variance) = (self.lines(q, rule) for rule in _RULES)
+        """The larger of ``line_errors``."""
+        return np.max(self.line_errors(q), axis=0)
+
+    def line_errors(self, q: np.ndarray) -> np.ndarray:
+        """Of the variance, relative, and of the mean beside its root; shape (2, n)."""
+        (shift, variance), (other_shift, other) = (self.lines(q, rule) for rule in _RULES)
         with np.errstate(divide="ignore", invalid="ignore"):
-            size = np.abs(mean) + np.sqrt(variance)
-            error = np.maximum(np.abs(mean - other_mean) / size, np.abs(variance / other_variance - 1))
-        error = np.where(variance == other_variance, 0.0, np.nan_to_num(error, nan=np.inf))
-        return np.where(self._is_beyond(q), np.inf, error)
+            size = np.abs(self.origin + shift) + np.sqrt(variance)
+            of_mean = np.where(shift == other_shift, 0.0, np.abs(shift - other_shift) / size)
+        errors = _difference(variance, other), np.nan_to_num(of_mean, nan=np.inf)
+        return np.where(self._is_beyond(q), np.inf, np.stack(errors))
 
     def error(self, q: np.ndarray) -> np.ndarray:
-        """The same, and of E phi'^2."""
-        slope, other = (self.slope_moment(q, rule) for rule in _RULES)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            error = np.where(slope == other, 0.0, np.abs(slope / other - 1))
-        return np.maximum(self.line_error(q), np.nan_to_num(error, nan=np.inf))
+        """Of mean, variance and E phi'^2, the largest, relative."""
+        return np.maximum(self.line_error(q), self.slope_error(q))
+
+    def slope_error(self, q: np.ndarray) -> np.ndarray:
+        """Of E phi'^2, relative."""
+        return _difference(*(self.slope_moment(q, rule) for rule in _RULES))
 
     def reflected_covariance(self, q: float) -> float:
         """E phi(u) phi(-u) - m^2."""
         one = np.array([q])
+        gaussian = Gaussians(np.zeros(1), np.sqrt(one), self.survey.tail(one), np.ones(1, bool))
         edges = np.union1d(self.survey.edges, -self.survey.edges)
-        u, w, _ = self._nodes(np.zeros(1), np.sqrt(one), self.survey.tail(one), _RULES[0], edges=edges)
-        value, other = self._value(u), self._value(-u)
-        mean = float(w @ value)
-        return float(w @ ((value - mean) * (other - mean)))
+        seen = measure(self._shifted, gaussian, _RULES[0], edges)
+        other = measure(lambda u: self._shifted(-u), gaussian, _RULES[0], edges)
+        mean = seen.mean()
+        return float(seen.about(mean).mean(other.about(mean).value)[0])
 
     def _is_beyond(self, q) -> np.ndarray:
         """Whether signals of this variance meet what could not be resolved."""
@@ -223,108 +233,62 @@ class AdaptiveMoments:
         tail = float(self.survey.tail(np.array(q)))
         own, common = math.sqrt(q * x), math.sqrt(q * max(1 - x, 0.0))
         z, w_z = self._outer(own, common, tail, rule)
-        sizes = self._sizes(common * z, own * tail) + int(2 * tail / rule[0]) + 2
-        if rule[1] * np.sum(sizes) > _TOO_MANY:
+        shape = np.ones(z.shape)
+        gaussians = Gaussians(common * z, own * shape, tail * shape, shape > 0)
+        many = bool(np.max(gaussians.count(self.survey.edges)) > _MANY)
+        edges = self._ladders[rule].at(own).edges if many else self.survey.edges
+        if gaussians.nodes_needed(edges, rule) > _TOO_MANY:
             return Pair(math.nan, math.nan)
-        spread, rise = np.zeros(2)
-        for part in _parts(rule[1] * sizes):
-            squares = self._parted(common * z[part], own, tail, rule)
-            spread, rise = spread + w_z[part] @ squares[0], rise + w_z[part] @ squares[1]
+        with np.errstate(over="ignore", invalid="ignore"):
+            parts = zip(*map(_variance_and_rise, self._seen(gaussians, rule, many)), strict=True)
+            spread, rise = (w_z @ np.concatenate(part) for part in parts)
         return Pair(float(spread) / (q * x), float(rise) / (q * x))
 
-    def _sizes(self, centre, reach) -> np.ndarray:
-        """Number of the survey's edges within a distance of each centre."""
-        edges = self.survey.edges
-        return np.searchsorted(edges, centre + reach) - np.searchsorted(edges, centre - reach)
-
-    def _parted(self, centre, own, tail, rule) -> tuple[np.ndarray, np.ndarray]:
-        """(Var_w phi, (E_w w phi)^2) about what a pair shares."""
-        size = centre.size
-        u, w, owner = self._nodes(centre, np.full(size, own), np.full(size, tail), rule)
-        value = self._value(u)
-        deviation = value - _sums(w * value, owner, size)[owner]
-        rise = _sums(w * deviation * (u - centre[owner]) / own, owner, size)
-        return _sums(w * deviation**2, owner, size), rise**2
-
-    def _outer(self, own, common, tail, rule):
+    def _outer(self, own, common, tail, rule: Rule):
         """Nodes and weights of what a pair shares: phi is seen through a Gaussian of width ``own``."""
         if common == 0:
             return np.zeros(1), np.ones(1)
-        width, nodes, shift = rule
         edges, sizes = self.survey.edges, np.diff(self.survey.edges)
         wide = sizes >= own
         kept = edges[1:-1][wide[1:] | wide[:-1]] / common
-        # About what is smaller than that width, panels of that width.
+        # About what is smaller than that width, panels of about that width.
         small = edges[1:-1][~(wide[1:] & wide[:-1])]
         small = small[np.abs(small) <= tail * common + _NEAR * own]
-        beside = np.unique(np.floor(small[:, None] / own + np.arange(-_NEAR, _NEAR + 1)))
-        uniform = _uniform(-tail, tail, width, shift)
-        edges = np.unique(np.concatenate([uniform, kept, (beside + shift) * own / common]))
+        step = rule.width * own
+        reach = np.arange(-math.ceil(_NEAR * own / step), math.ceil(_NEAR * own / step) + 1)
+        beside = np.unique(np.unique(np.floor(small / step))[:, None] + reach)
+        uniform = _uniform(-tail, tail, rule.width, rule.shift)
+        edges = np.unique(np.concatenate([uniform, kept, (beside + rule.shift) * step / common]))
         edges = edges[(edges >= -tail) & (edges <= tail)]
-        x, w = _gauss(nodes)
-        step = np.diff(edges)[:, None]
-        z = (edges[:-1, None] + step * x).ravel()
-        return z, (step * w).ravel() * _bell(z)
-
-    # --- nodes and values ------------------------------------------------------------------
-
-    def _nodes(self, centre, sd, tail, rule, cut=True, edges=None):
-        """(nodes, weights, number of the Gaussian they belong to) for many Gaussians, flat arrays.
-
-        cut: whether the edges of the survey (or those given) are those of panels too.
-        """
-        width, nodes, shift = rule
-        low, high = centre - tail * sd, centre + tail * sd
-        edges = self.survey.edges if edges is None else edges
-        first, last = np.searchsorted(edges, low, "right"), np.searchsorted(edges, high, "left")
-        inside, owner = _ranges(first, np.where(cut, np.maximum(last, first), first))
-        count = np.ceil(2 * tail / width).astype(int) + 1
-        step, number = _ranges(np.zeros_like(count), count)
-        place = np.clip((step - shift * (step > 0)) * width, 0.0, 2 * tail[number])
-        place = np.where(step == count[number] - 1, 2 * tail[number], place)
-        ends = np.concatenate([edges[inside], low[number] + place * sd[number]])
-        owners = np.concatenate([owner, number])
-        order = np.lexsort((ends, owners))
-        ends, owners = ends[order], owners[order]
-        same = (owners[1:] == owners[:-1]) & (ends[1:] > ends[:-1])
-        start, size, owner = ends[:-1][same], np.diff(ends)[same], owners[:-1][same]
-        x, w = _gauss(nodes)
-        u = start[:, None] + size[:, None] * x
-        scaled = (u - centre[owner][:, None]) / sd[owner][:, None]
-        weight = size[:, None] / sd[owner][:, None] * w * _bell(scaled)
-        return u.ravel(), weight.ravel(), np.repeat(owner, nodes)
+        z, weight = (x.ravel() for x in rule_on(edges, rule.nodes))
+        return z, weight * bell(z)
 
 
-@functools.cache
-def _gauss(n: int):
-    x, w = np.polynomial.legendre.leggauss(n)
-    return (1 + x) / 2, w / 2
+def _line(seen: Measure):
+    """(E phi, Var phi)."""
+    shift = seen.mean()
+    return shift, seen.about(shift).square()
 
 
-def _bell(t):
-    return np.exp(-(t**2) / 2) / math.sqrt(2 * math.pi)
+def _line_rates(seen: Measure):
+    """(E phi, Var phi, E (phi - m) (z^2 - 1), E (phi - m)^2 (z^2 - 1))."""
+    shift, bend = seen.mean(), seen.place**2 - 1
+    apart = seen.about(shift)
+    return shift, apart.square(), apart.mean(bend), apart.square(bend)
+
+
+def _variance_and_rise(seen: Measure):
+    """(Var_w phi, (E_w w phi)^2) about what a pair shares."""
+    apart = seen.about(seen.mean())
+    return apart.square(), apart.mean(seen.place) ** 2
+
+
+def _difference(a, b) -> np.ndarray:
+    """Relative, of numbers that are not negative; infinite where one is not finite."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(a == b, 0.0, np.nan_to_num(np.abs(a - b) / np.maximum(a, b), nan=np.inf))
 
 
 def _uniform(low, high, width, shift):
     inner = low + width * (np.arange(1, math.ceil((high - low) / width) + 1) - shift)
     return np.concatenate([[low], inner[inner < high], [high]])
-
-
-def _ranges(first, last) -> tuple[np.ndarray, np.ndarray]:
-    """(all integers of the ranges one after another, the number of the range of each)."""
-    sizes = last - first
-    owner = np.repeat(np.arange(first.size), sizes)
-    before = np.cumsum(sizes) - sizes
-    return np.arange(sizes.sum()) - before[owner] + first[owner], owner
-
-
-def _parts(counts: np.ndarray) -> list[np.ndarray]:
-    """Indices in order, in groups of about ``_AT_ONCE`` nodes."""
-    total = np.cumsum(counts)
-    ends = np.searchsorted(total, np.arange(_AT_ONCE, total[-1], _AT_ONCE))
-    return [part for part in np.split(np.arange(counts.size), np.unique(ends)) if part.size]
-
-
-def _sums(values, owner, size) -> np.ndarray:
-    """By owner; of numbers too large for a double, infinite or NaN."""
-    return np.bincount(owner, values, size)

@@ -94,12 +94,24 @@ def solved_layer(layer: Any, q: float, chi_q: float, opposite: bool) -> SolvedLa
     """A layer with concrete parameters and adaptive moments, solved at a variance that is a fixed point."""
     image, chi_perp = float(layer.variance_map(q)), float(layer.tangent(q))
     scale = q / image
-    error = float(layer.error(q))
-    theta, gain, rate = _angle(layer, q, scale, chi_perp * scale)
+    error = _error(layer, q)
+    chi_1 = chi_perp * scale
+    theta, gain, rate = _angle(layer, q, scale, chi_1) if math.isfinite(error) else (0.0, chi_perp, chi_perp)
     if not math.isfinite(gain):
         theta, error = 0.0, math.inf
     gap = float(layer.opposite_gap(q)) if opposite else 1.0
     return SolvedLayer(image, chi_q, chi_perp, theta, gain, rate, gap, error)
+
+
+def _error(layer, q) -> float:
+    """Of Q(q) and of the gain, the larger, relative. Moments that add nothing to Q may have any error."""
+    if not layer.is_sum_of_moments:
+        return float(layer.error(q))
+    rows = Rows.at(layer, np.array([q]))
+    uncertain, _ = layer.growth_size(rows.uncertain)
+    return max(
+        float(uncertain[0]) / (float(layer.growth_from(rows.rows)[0][0]) + 1), float(layer.slope_error(q))
+    )
 
 
 def _angle(layer, q, scale, chi_1) -> tuple[float, float, float]:

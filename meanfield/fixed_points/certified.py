@@ -47,7 +47,7 @@ _STEPS = 60
 
 @dataclass(frozen=True)
 class Rows:
-    """What the growth is made of at variances exp(log_q), and the relative error of that."""
+    """What the growth is made of at variances exp(log_q), and ``moment_errors`` there."""
 
     log_q: np.ndarray
     rows: np.ndarray
@@ -55,13 +55,33 @@ class Rows:
 
     @classmethod
     def at_nodes(cls, layer: Any) -> "Rows":
-        """At all nodes. Their error is found at some: that of a panel is the largest there and beside it."""
-        some = np.exp(_LOG_Q).reshape(PANELS, ROWS)[:, ::_TRIED]
-        error = np.max(layer.growth_error(some.ravel()).reshape(some.shape), axis=1)
-        padded = np.pad(error, 1, mode="edge")
-        error = np.repeat(np.maximum(error, np.maximum(padded[:-2], padded[2:])), ROWS)
+        """At all nodes.
+
+        Their error is found at some: that of a panel is the largest there and beside it, and infinite between
+        nodes of which one says so.
+        """
+        some = np.exp(_LOG_Q[::_TRIED])
+        error = layer.moment_errors(some).reshape(2, PANELS, -1)
+        largest = np.max(np.where(np.isinf(error), 0.0, error), axis=2)
+        padded = np.pad(largest, [(0, 0), (1, 1)], mode="edge")
+        largest = np.maximum(largest, np.maximum(padded[:, :-2], padded[:, 2:]))
+        unknown = np.pad(np.isinf(error).reshape(2, -1), [(0, 0), (0, 1)], mode="edge")
+        unknown = np.repeat(unknown[:, 1:] | unknown[:, :-1], _TRIED, axis=1)
+        error = np.where(unknown, np.inf, np.repeat(largest, ROWS, axis=1)).T
         with np.errstate(over="ignore", invalid="ignore"):
             return cls(_LOG_Q, np.asarray(layer.growth_rows(np.exp(_LOG_Q))), _CAUTION * error)
+
+    @classmethod
+    def at(cls, layer: Any, q: np.ndarray) -> "Rows":
+        """At some variances."""
+        return cls(np.log(q), np.asarray(layer.growth_rows(q)), layer.moment_errors(q).T)
+
+    @property
+    def uncertain(self) -> np.ndarray:
+        """By how much the rows may be wrong."""
+        rows, (variance, square) = np.zeros_like(self.rows), self.rows[:, :2].T
+        rows[:, 0], rows[:, 1] = variance * self.error[:, 0], (3 * square + variance) * self.error[:, 1]
+        return rows
 
 
 @dataclass(frozen=True)
@@ -90,7 +110,7 @@ def variance_reached_surely(layer: Any, q0: float, rows: Rows) -> Reached:
             return _UNKNOWN
         start = walk.at(math.log(q))
         if abs(start.growth) <= start.noise:
-            return walk.staying(start)
+            return walk.from_nowhere(start)
         reached = walk.from_node(start)
         if reached.status == Status.INACCURATE:
             return reached
@@ -125,7 +145,7 @@ class _Walk:
         seen = 1.2 * np.max(
             np.abs(fourth @ cheb.chebvander(np.linspace(-1, 1, 8 * ROWS), ROWS - 5).T), axis=1
         )
-        self._size = np.nan_to_num(np.asarray(layer.growth_size(rows.rows), float), nan=np.inf)
+        self._size = np.nan_to_num(np.asarray(sum(layer.growth_size(rows.rows)), float), nan=np.inf)
         largest = np.pad(self._size.reshape(PANELS, ROWS).max(axis=1), _AHEAD, mode="edge")
         around = np.lib.stride_tricks.sliding_window_view(largest, 2 * _AHEAD + 1)
         self._seen, self._left_out = seen, np.max(around, axis=1)
@@ -142,20 +162,25 @@ class _Walk:
         return fourth * (high - low) ** 4 / 384
 
     def _judged(self, rows: Rows) -> list[_Node]:
+        """A growth that is no number is that of squares which overflow."""
         growth, slope = (np.asarray(a, float) for a in self._layer.growth_from(rows.rows))
+        growth = np.where(np.isnan(growth), np.inf, growth)
         with np.errstate(invalid="ignore"):
-            noise = np.nan_to_num((_NOISE + rows.error) * (np.abs(growth) + 1), nan=np.inf)
+            unsure, _ = self._layer.growth_size(rows.uncertain)
+            noise = np.nan_to_num(_NOISE * (np.abs(growth) + 1) + unsure, nan=np.inf)
         return [_Node(*map(float, node)) for node in zip(rows.log_q, growth, slope, noise, strict=True)]
 
     def is_increasing(self, low: float, high: float) -> bool:
-        """Whether Q increases from node to node between two places."""
+        """Whether Q increases from node to node between two places, as far as that is known."""
         inside = slice(max(int(np.searchsorted(_LOG_Q, low)) - 1, 0), int(np.searchsorted(_LOG_Q, high)) + 1)
-        image = np.array([n.growth + 1 for n in self._nodes[inside]]) * np.exp(_LOG_Q[inside])
+        nodes = [*itertools.takewhile(_is_told, self._nodes[inside])]
+        image = np.array([(n.growth + 1) * math.exp(n.x) for n in nodes])
         return bool(np.all(np.diff(image) >= -1e-11 * image[1:]))
 
     def at(self, x: float) -> _Node:
-        q, error = np.array([math.exp(x)]), np.interp(x, self._rows.log_q, self._rows.error)
-        return self._judged(Rows(np.array([x]), np.asarray(self._layer.growth_rows(q)), np.array([error])))[0]
+        q = np.array([math.exp(x)])
+        error = self._rows.error[min(int(np.searchsorted(_LOG_Q, x)), _LOG_Q.size - 1)]
+        return self._judged(Rows(np.array([x]), np.asarray(self._layer.growth_rows(q)), error[None]))[0]
 
     def from_node(self, start: _Node) -> Reached:
         upward = start.growth > 0
@@ -167,11 +192,8 @@ class _Walk:
                 continue
             found = self._crossing(near, far, 1 if upward else -1, 0)
             if found is not None:
-                # Nothing is told from here on: what was told last holds.
-                lost = found is _DOUBTFUL and all(
-                    abs(n.growth) <= 8 * n.noise < _LOUD for n in (near, *ahead[i:])
-                )
-                return end if lost else found
+                nothing_told = found is _DOUBTFUL and _say_nothing(near, *ahead[i:])
+                return end if nothing_told or (upward and _run_away(ahead[i:])) else found
         return end
 
     def _is_excluded(self, near: _Node, far: _Node, sign: int) -> bool:
@@ -184,6 +206,12 @@ class _Walk:
         lowest = _lowest(sign * near.growth, sign * far.growth, *slopes)
         left_out = _BEYOND * float(self._left_out[panel]) + max(near.noise, far.noise)
         return lowest > float(self._seen[panel]) * width**4 / 384 + left_out
+
+    def from_nowhere(self, node: _Node) -> Reached:
+        """From where rounding hides whether signals grow: a fixed point right there, if it draws them."""
+        if _run_away([node, *(n for n in self._nodes if n.x > node.x)]):
+            return Reached(math.nan, Status.UNBOUNDED)
+        return self.staying(node)
 
     def staying(self, node: _Node) -> Reached:
         """The fixed point at a node or next to it, if signals are drawn to it."""
@@ -199,7 +227,7 @@ class _Walk:
         f0, f1, d0, d1 = sign * near.growth, sign * far.growth, near.slope * width, far.slope * width
         noise = max(near.noise, far.noise)
         bound = self._bound(min(near.x, far.x), max(near.x, far.x)) + noise
-        if not noise < _LOUD:
+        if not (_is_told(near) and _is_told(far) and math.isfinite(d0) and math.isfinite(d1)):
             return _DOUBTFUL
         if _lowest(f0, f1, d0, d1) > bound:
             return None
@@ -231,6 +259,21 @@ class _Walk:
                 break
             x = new
         return Reached(math.exp(x), Status.CONVERGED, node.slope + node.growth + 1)
+
+
+def _is_told(node: _Node) -> bool:
+    """Whether the growth is known at all."""
+    return math.isfinite(node.growth) and node.noise < _LOUD * (1 + abs(node.growth))
+
+
+def _say_nothing(*nodes: _Node) -> bool:
+    """Whether rounding decides at each of these: what was told before them then holds."""
+    return all(abs(n.growth) <= 8 * n.noise < _LOUD for n in nodes)
+
+
+def _run_away(nodes: list[_Node]) -> bool:
+    """Whether signals grow at each of these until their squares overflow, whatever the error."""
+    return math.isinf(nodes[-1].growth) and all(n.growth > 1 for n in nodes)
 
 
 def _lowest(f0, f1, d0, d1) -> float:

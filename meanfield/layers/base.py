@@ -165,8 +165,19 @@ class Layer(Part, ABC):
         """Whether Q is a sum of Gaussian moments of one phi at the input: it then has a ``growth_size``."""
         return False
 
-    def growth_size(self, rows) -> Array:
-        """Q(q)/q with the moduli of its terms, from ``growth_rows``; where ``is_sum_of_moments``."""
+    def growth_size(self, rows) -> tuple[Array, Array]:
+        """Moduli of the terms of Q(q)/q, from ``growth_rows``: those with moments, and the others.
+
+        Where ``is_sum_of_moments``.
+        """
+        raise NotImplementedError
+
+    def moment_errors(self, q) -> Array:
+        """Relative errors of Var phi, and of E phi beside its root; shape (2, n). For adaptive moments."""
+        raise NotImplementedError
+
+    def slope_error(self, q) -> Scalar:
+        """Relative error of E phi'^2, likewise."""
         raise NotImplementedError
 
     def is_increasing(self, q: Float[Array, " n"], rows) -> Array:

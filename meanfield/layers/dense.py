@@ -207,10 +207,9 @@ class Dense(OneActivation):
         return not self.between
 
     def growth_size(self, rows):
-        """Q(q)/q with the moduli of all its terms, from ``growth_rows``."""
         prior = self.prior
         square = (1 + abs(prior.anticorrelation)) * prior.weight_var * (rows[..., 0] + rows[..., 1])
-        return square + prior.bias_var * rows[..., 2]
+        return square, prior.bias_var * rows[..., 2]
 
     def is_increasing(self, q, rows):
         """Whether Q increases from node to node, which the anticorrelation alone decides."""

@@ -23,6 +23,12 @@ class OneActivation(Layer):
     def growth_error(self, q):
         return self.dual.line_error(self._met(q))
 
+    def moment_errors(self, q):
+        return self.dual.line_errors(self._met(q))
+
+    def slope_error(self, q):
+        return self.dual.slope_error(self._met(q))
+
     @property
     def traced(self):
         return self.activation.traced

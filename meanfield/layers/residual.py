@@ -125,7 +125,8 @@ class Residual(Layer):
         return self.branch.is_sum_of_moments
 
     def growth_size(self, rows):
-        return self._sum(1.0, self.branch.growth_size(rows))
+        of_moments, others = self.branch.growth_size(rows)
+        return self.scale**2 * of_moments, self._sum(1.0, others)
 
     def is_valid(self):
         return self.branch.is_valid() & jnp.isfinite(self.skip) & jnp.isfinite(self.scale)
@@ -142,6 +143,12 @@ class Residual(Layer):
 
     def growth_error(self, q):
         return self.branch.growth_error(q)
+
+    def moment_errors(self, q):
+        return self.branch.moment_errors(q)
+
+    def slope_error(self, q):
+        return self.branch.slope_error(q)
 
     @property
     def traced(self):

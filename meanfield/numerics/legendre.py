@@ -3,7 +3,6 @@
 import functools
 from collections.abc import Iterator
 
-import jax.numpy as jnp
 import numpy as np
 from numpy.polynomial import legendre
 
@@ -42,8 +41,8 @@ def to_coefficients(n: int) -> np.ndarray:
 
 
 def polynomials(x, n: int) -> Iterator:
-    """The first n Legendre polynomials at x, one after the other, by their recurrence."""
-    before, now = jnp.ones_like(x), x
+    """The first n Legendre polynomials at x, of NumPy or JAX, one after the other, by their recurrence."""
+    before, now = x**0, x
     for k in range(n):
         yield before
         before, now = now, ((2 * k + 3) * x * now - (k + 1) * before) / (k + 2)
