@@ -134,7 +134,7 @@ def _edges(phi: Nasty, low: float, high: float, sd: float) -> np.ndarray:
         pieces += [part.place + grades, part.place - grades, [part.place]]
         if part.kind in ("bump", "step"):
             pieces.append(part.place + scale * np.arange(-40, 41) / 2)
-        if part.kind == "wave" and (high - low) / scale < 4e4:
+        if part.kind == "wave" and (high - low) / scale < 1e6:
             pieces.append(np.arange(low, high, 2 * scale))
         if part.kind == "growth":
             pieces.append(np.arange(low, high, scale * 2))

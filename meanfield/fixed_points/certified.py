@@ -129,6 +129,8 @@ class _Node:
     growth: float
     slope: float
     noise: float
+    least: float
+    """A bound of Q(s)/s (s/q)^(3/2) above."""
 
 
 class _Walk:
@@ -168,7 +170,9 @@ class _Walk:
         with np.errstate(invalid="ignore"):
             unsure, _ = self._layer.growth_size(rows.uncertain)
             noise = np.nan_to_num(_NOISE * (np.abs(growth) + 1) + unsure, nan=np.inf)
-        return [_Node(*map(float, node)) for node in zip(rows.log_q, growth, slope, noise, strict=True)]
+        least = np.asarray(self._layer.least_ratio(rows.rows), float) - noise
+        columns = zip(rows.log_q, growth, slope, noise, least, strict=True)
+        return [_Node(*map(float, node)) for node in columns]
 
     def is_increasing(self, low: float, high: float) -> bool:
         """Whether Q increases from node to node between two places, as far as that is known."""
@@ -229,7 +233,7 @@ class _Walk:
         bound = self._bound(min(near.x, far.x), max(near.x, far.x)) + noise
         if not (_is_told(near) and _is_told(far) and math.isfinite(d0) and math.isfinite(d1)):
             return _DOUBTFUL
-        if _lowest(f0, f1, d0, d1) > bound:
+        if (sign > 0 and near.least * math.exp(-1.5 * width) > 1) or _lowest(f0, f1, d0, d1) > bound:
             return None
         if f1 < -far.noise and max(_steepest(f0, f1, d0, d1)) < -16 * bound:
             return self._refined(near, far)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 from meanfield.numerics.pytrees import register_dataclass
@@ -51,17 +52,40 @@ class FixedPoint:
 
 def errors_of(q, one_minus_c, chi_q, chi_c, error):
     """(q_error, c_error) from the relative error of the moments; 0 where q is 0 or infinite, where c is 1."""
-    error = _with_rounding(error)
-    finite = jnp.isfinite(q) & (q > 0)
-    of_q = jnp.where(finite, error / jnp.abs(1 - chi_q), 0.0)
+    found = _errors(jnp, q, one_minus_c, chi_q, chi_c, _with_rounding(error))
+    return jax.lax.stop_gradient(found)
+
+
+def _errors(xp, q, one_minus_c, chi_q, chi_c, error):
+    finite = xp.isfinite(q) & (q > 0)
+    of_q = xp.where(finite, error / xp.abs(1 - chi_q), 0.0)
     # 1 - c = (1 - c) gain(q, c), whose slope at c* is chi_c.
-    of_c = jnp.where(one_minus_c > 0, one_minus_c * (error + of_q) / jnp.abs(1 - chi_c), 0.0)
-    return jax.lax.stop_gradient((jnp.where(finite, q, 0.0) * of_q, of_c))
+    of_c = xp.where(one_minus_c > 0, one_minus_c * (error + of_q) / xp.abs(1 - chi_c), 0.0)
+    return xp.where(finite, q, 0.0) * of_q, of_c
+
+
+def raise_errors(values: dict[str, np.ndarray], error: np.ndarray) -> None:
+    """Make the fields of points on the host tell a relative error of the moments that was found elsewhere.
+
+    Those which are no longer what CONVERGED promises become INACCURATE.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        q, one_minus_c, chi_q, chi_c = (values[name] for name in ("q", "one_minus_c", "chi_q", "chi_c"))
+        found = _errors(np, q, one_minus_c, chi_q, chi_c, _CAUTION * error)
+    for name, new in zip(("q_error", "c_error"), found, strict=True):
+        values[name] = np.fmax(values[name], new)
+    tolerance = _tolerance(np.float64)
+    poor = (values["q_error"] > tolerance * values["q"]) | (values["c_error"] > 10 * tolerance)
+    values["status"][(values["status"] == Status.CONVERGED) & poor] = Status.INACCURATE
+
+
+def _tolerance(dtype):
+    return jnp.finfo(dtype).eps ** (3 / 8)
 
 
 def is_well_conditioned(q, errors):
     """Whether q and c are as accurate as CONVERGED promises."""
-    tolerance = jnp.finfo(q.dtype).eps ** (3 / 8)
+    tolerance = _tolerance(q.dtype)
     q_error, c_error = errors
     return (q_error <= tolerance * jax.lax.stop_gradient(q)) & (c_error <= 10 * tolerance)
 

@@ -30,7 +30,7 @@ from meanfield.fixed_points.correlation import (
     variance_reached,
 )
 from meanfield.fixed_points.regular import regular_point, regular_variance
-from meanfield.fixed_points.result import FixedPoint
+from meanfield.fixed_points.result import FixedPoint, raise_errors
 from meanfield.layers import Layer
 from meanfield.layers.families import Family
 from meanfield.numerics.broadcasting import is_shared, pointwise
@@ -186,8 +186,7 @@ class DirectSolver(PointSolver):
     def solve_layers(self, layer: Layer, q0, c0, device=None) -> Values:
         values = on_host(run_job(device, _solve, layer, q0, c0, opposite=self._points.may_be_opposite))
         claimed = values["status"] == Status.CONVERGED
-        wrong = claimed & ~_are_right(functools.partial(run_job, device), layer, values["q"], claimed)
-        values["status"][wrong] = Status.INACCURATE
+        raise_errors(values, _errors_found(functools.partial(run_job, device), layer, values["q"], claimed))
         return values
 
 
@@ -229,7 +228,8 @@ class TabulatedSolver(PointSolver):
         poor = ~beyond & (values["status"] == Status.INACCURATE)
         if poor.any():  # of the table, or of the source as well, which then need not be asked
             some_q = np.where(finite, q, 1.0)
-            poor &= np.asarray(run(_is_resolved, plain, some_q)) & _are_right(run, plain, some_q, poor)
+            poor &= np.asarray(run(_is_resolved, plain, some_q))
+            poor &= np.isfinite(_errors_found(run, plain, some_q, poor))
         exact = functools.partial(self._exact.solve_layers, device=device)
         most = self._exact.most
         fill(values, poor | beyond, exact, plain, q0, c0, shapes=(1, min(most, q.size)) if few else (most,))
@@ -262,18 +262,22 @@ def can_be_surveyed(layer: Layer) -> bool:
     return bool(moments) and not any(np.ndim(p) or validation.is_traced(p) for p in params)
 
 
-def _are_right(run, layer: Layer, q: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """Whether the sources of a layer's moments are right at these variances, as an independent look tells."""
-    right = wanted.copy()
+def _errors_found(run, layer: Layer, q: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Errors of a layer's moments at the wanted variances, relative, as an independent look tells.
+
+    Infinite where they are larger than any rule may be wrong; 0 where nobody looks.
+    """
+    found = np.zeros(q.shape)
     if not (wanted.any() and can_be_surveyed(layer)):
-        return right
+        return found
     met = on_host(run(_variances_met, layer, np.where(wanted, q, 1.0)))
     for (_, dual), x in zip(layer.moments(), met.values(), strict=True):
         panels, which = np.unique(np.asarray(panel_of(x[wanted])), return_inverse=True)
         for end in (np.min, np.max):
             errors = rule_errors(dual, np.array([end(x[wanted][which == k]) for k in range(panels.size)]))
-            right[wanted] &= (errors <= TOLERANCE)[which]
-    return right
+            errors = np.where(errors <= TOLERANCE, errors, np.inf)
+            found[wanted] = np.maximum(found[wanted], errors[which])
+    return found
 
 
 class _OnDevices:

@@ -172,6 +172,13 @@ class Layer(Part, ABC):
         """
         raise NotImplementedError
 
+    def least_ratio(self, rows) -> Array:
+        """A bound r(q), from ``growth_rows``: Q(s)/s is at least r(q) (q/s)^(3/2) for every s above q.
+
+        A Gaussian's density falls by no more than the root of q/s anywhere. Where ``is_sum_of_moments``.
+        """
+        raise NotImplementedError
+
     def moment_errors(self, q) -> Array:
         """Relative errors of Var phi, and of E phi beside its root; shape (2, n). For adaptive moments."""
         raise NotImplementedError

@@ -211,6 +211,12 @@ class Dense(OneActivation):
         square = (1 + abs(prior.anticorrelation)) * prior.weight_var * (rows[..., 0] + rows[..., 1])
         return square, prior.bias_var * rows[..., 2]
 
+    def least_ratio(self, rows):
+        share = jnp.minimum(1 - self.prior.anticorrelation, 1.0)
+        return (
+            self.prior.weight_var * (rows[..., 0] + share * rows[..., 1]) + self.prior.bias_var * rows[..., 2]
+        )
+
     def is_increasing(self, q, rows):
         """Whether Q increases from node to node, which the anticorrelation alone decides."""
         if self.between:

@@ -128,6 +128,9 @@ class Residual(Layer):
         of_moments, others = self.branch.growth_size(rows)
         return self.scale**2 * of_moments, self._sum(1.0, others)
 
+    def least_ratio(self, rows):
+        return self._sum(1.0, self.branch.least_ratio(rows))
+
     def is_valid(self):
         return self.branch.is_valid() & jnp.isfinite(self.skip) & jnp.isfinite(self.scale)
 
