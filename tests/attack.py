@@ -16,6 +16,7 @@ import numpy as np
 
 import meanfield as mf
 
+_ROUNDING = 2e-14  # of the oracle's sums, up to 10^7 terms
 KINDS = ("step", "bump", "kink", "wave", "growth", "jump", "line", "square")
 
 
@@ -234,7 +235,7 @@ def verdict(phi: Nasty, prior, point, with_pairs=True) -> str:
     """What is wrong with a CONVERGED point, beyond its estimates; empty if nothing is."""
     q, one_minus_c = float(point.q), float(point.one_minus_c)
     value, rate = (float(x[0]) for x in image(phi, prior, np.array([q])))
-    q_wrong = abs(value - q) / abs(1 - rate)
+    q_wrong = (abs(value - q) - _ROUNDING * q) / abs(1 - rate)
     if q_wrong > float(point.q_error):
         return f"q {q} is wrong by {q_wrong:.1e}, told {float(point.q_error):.1e}"
     if not first_fixed_point(phi, prior, q):
