@@ -16,4 +16,5 @@ from meanfield.plotting.phase_diagrams import plot_phase_diagram as plot_phase_d
 from meanfield.plotting.spectra import plot_lyapunov_spectrum as plot_lyapunov_spectrum
 from meanfield.plotting.spectra import plot_spectrum as plot_spectrum
 from meanfield.plotting.spectra import spectrum_title as spectrum_title
+from meanfield.plotting.trainability import plot_trainability as plot_trainability
 from meanfield.plotting.training import plot_training_study as plot_training_study

@@ -31,7 +31,7 @@ class Grid:
 
     @property
     def edges(self) -> tuple[np.ndarray, np.ndarray]:
-        return _edges(self.x), _edges(self.y)
+        return cell_edges(self.x), cell_edges(self.y)
 
     def framed(self, values) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """x, y and values for contours that reach the outer edges of the outermost cells.
@@ -55,7 +55,7 @@ def _thinned(values: np.ndarray, index: np.ndarray) -> tuple[np.ndarray, np.ndar
     return values[kept], index[kept]
 
 
-def _edges(centres: np.ndarray) -> np.ndarray:
+def cell_edges(centres: np.ndarray) -> np.ndarray:
     """Halfway between neighbours, and as far beyond the ends."""
     if centres.size == 1:
         half = 0.05 * abs(centres[0]) or 0.5

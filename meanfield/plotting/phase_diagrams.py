@@ -19,7 +19,7 @@ from meanfield.support.text import unknown
 
 _NO_VALUE = "#C8C8C8"
 # Without its darkest fifth, on which neither hatches nor lines can be seen.
-_SEQUENTIAL = ListedColormap(mpl.colormaps["viridis"](np.linspace(0.2, 1, 256)), "viridis_light")
+SEQUENTIAL = ListedColormap(mpl.colormaps["viridis"](np.linspace(0.2, 1, 256)), "viridis_light")
 _DIVERGING = mpl.colormaps["PuOr_r"]
 
 AXIS_SYMBOLS = {
@@ -161,9 +161,9 @@ def _scaled(values, scale: str, trusted):
     population = shown[trusted].compressed() if trusted.any() else shown.compressed()
     population = population if population.size else shown.compressed()
     if not population.size:
-        return shown, Normalize(0, 1), _SEQUENTIAL, "neither"
+        return shown, Normalize(0, 1), SEQUENTIAL, "neither"
     low, high = np.percentile(population, [1, 99])
-    cmap: Colormap = _SEQUENTIAL
+    cmap: Colormap = SEQUENTIAL
     norm: Normalize
     if scale == "about one":
         half = max(abs(high - 1), abs(low - 1)) or 1.0
