@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from meanfield.cli.app import app
-from meanfield.cli.files import Dpi, Force, Output, Size, outputs
+from meanfield.cli.files import Dpi, Force, Output, Size, Style, outputs
 from meanfield.cli.options import (
     C0,
     PARAMETERS,
@@ -57,6 +57,7 @@ def _phase_diagram(
     output: Output = None,
     dpi: Dpi = 200,
     size: Size = None,
+    style: Style = None,
     force: Force = False,
 ) -> None:
     """Fixed points over two parameters of the prior: a picture and all values.
@@ -80,7 +81,7 @@ def _phase_diagram(
     law = special_weight_law(special_weight)
     name = repr(as_activation(activation)) + ("" if law is None else f"_{law!r}")
     quantity = checked_quantity(quantity.lower())
-    files = outputs(output, f"phase_diagram_{name}", dpi, size, force)
+    files = outputs(output, f"phase_diagram_{name}", dpi, size, style, force)
     diagram = phase_diagram(activation, **axes, **start, special_weight=law)
     diagram.save(files.values)
     files.write_picture(lambda: phase_diagram_figure(diagram, quantity))

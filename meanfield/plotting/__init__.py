@@ -6,6 +6,7 @@ from meanfield.plotting.colours import PHASE_COLOURS as PHASE_COLOURS
 from meanfield.plotting.colours import STATUS_COLOURS as STATUS_COLOURS
 from meanfield.plotting.comparison import plot_comparison as plot_comparison
 from meanfield.plotting.figures import FORMATS as FORMATS
+from meanfield.plotting.figures import checked_style as checked_style
 from meanfield.plotting.figures import line_style as line_style
 from meanfield.plotting.figures import plain_log_ticks as plain_log_ticks
 from meanfield.plotting.figures import write_picture as write_picture
