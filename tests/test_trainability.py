@@ -59,7 +59,7 @@ def test_xi_c_is_that_of_the_theory_also_in_single_precision(small):
 def test_the_picture_has_both_lines_and_says_what_was_trained(small):
     figure = small.plot()
     assert [t.get_text() for t in figure.legends[0].get_texts()] == [r"$6\,\xi_c$", "halfway trained"]
-    assert "digits, 60 steps of sgd" in figure.get_suptitle()
+    assert "digits, 60 steps of SGD" in figure.get_suptitle()
 
 
 def test_it_is_kept_whole(small, tmp_path):

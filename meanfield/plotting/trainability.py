@@ -44,7 +44,7 @@ def _title(settings: dict) -> str:
     kappa = settings["anticorrelation"]
     correlated = rf", $\kappa={kappa:.4g}$" if kappa else ""
     task = settings["task"].removesuffix("()")
-    how = f"{task}, {settings['steps']} steps of {settings['optimizer']}"
+    how = f"{task}, {settings['steps']} steps of {settings['optimizer'].upper()}"
     return (
         f"{settings['activation']}, "
         + rf"$\sigma_b^2={settings['bias_var']:.4g}$"
