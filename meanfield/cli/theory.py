@@ -54,6 +54,9 @@ def _phase_diagram(
             "chi_q, chi_c, chi_1, chi_perp, xi_q or xi_c.",
         ),
     ] = "phase",
+    deviations: Annotated[
+        bool, typer.Option("--deviations", help="Axes of sigma_w and sigma_b in place of their squares.")
+    ] = False,
     output: Output = None,
     dpi: Dpi = 200,
     size: Size = None,
@@ -84,7 +87,7 @@ def _phase_diagram(
     files = outputs(output, f"phase_diagram_{name}", dpi, size, style, force)
     diagram = phase_diagram(activation, **axes, **start, special_weight=law)
     diagram.save(files.values)
-    files.write_picture(lambda: phase_diagram_figure(diagram, quantity))
+    files.write_picture(lambda: phase_diagram_figure(diagram, quantity, deviations))
     print_findings(diagram)
     print(files)
 

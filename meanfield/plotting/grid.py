@@ -6,21 +6,30 @@ from typing import Any
 import numpy as np
 
 _MOST_CELLS = 2048  # along an axis
+VARIANCES = ("weight_var", "bias_var")
 
 
 @dataclass(frozen=True)
 class Grid:
-    """A diagram with ascending, distinct axes, and the edges of its cells."""
+    """A diagram with ascending, distinct axes, and the edges of its cells.
+
+    deviations: whether variances are shown by their roots.
+    """
 
     diagram: Any  # a PhaseDiagram
     x: np.ndarray
     y: np.ndarray
     order: tuple[np.ndarray, np.ndarray]
+    deviations: bool = False
 
     @classmethod
-    def of(cls, diagram) -> "Grid":
+    def of(cls, diagram, deviations: bool = False) -> "Grid":
         (x, i), (y, j) = (_thinned(*_distinct(getattr(diagram, name))) for name in diagram.axes)
-        return cls(diagram, x, y, (i, j))
+        x, y = (
+            np.sqrt(values) if deviations and name in VARIANCES else values
+            for name, values in zip(diagram.axes, (x, y), strict=True)
+        )
+        return cls(diagram, x, y, (i, j), deviations)
 
     def field(self, name: str) -> np.ndarray:
         """A field of shape (y, x), as Matplotlib wants it."""
