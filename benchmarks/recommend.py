@@ -24,7 +24,7 @@ from meanfield.empirical import measure
 NAMES = (
     *("tanh", "relu", "gelu", "silu", "erf", "selu", "softplus", "elu", "hard_tanh", "mish", "sigmoid"),
     *(
-        "mish",
+        "leaky_relu",
         "softsign",
         "arctan",
         "sin",

@@ -1,6 +1,7 @@
 """What ``recommend`` promises for a depth, and the code it prints."""
 
-import importlib.util
+import json
+import os
 import re
 import subprocess
 import sys
@@ -10,7 +11,8 @@ import numpy as np
 import pytest
 
 import meanfield as mf
-from meanfield.advice.snippets import FRAMEWORKS
+from meanfield.activations.names import as_activation
+from meanfield.advice.snippets import _TORCH, FRAMEWORKS, _in_torch
 
 
 @pytest.fixture(scope="module")
@@ -78,17 +80,49 @@ def variance_printed(text):
     return [float(number) for number in re.findall(r"\d+\.\d+(?:e-?\d+)?", text)]
 
 
+def output_of(code, framework, folder):
+    """What a program prints; PyTorch may live in another interpreter."""
+    python = (
+        os.environ.get("MEANFIELD_TORCH_PYTHON", sys.executable) if framework == "torch" else sys.executable
+    )
+    if (
+        framework == "torch"
+        and subprocess.run([python, "-c", "import torch"], capture_output=True).returncode
+    ):
+        pytest.skip("PyTorch is not installed")
+    file = folder / "snippet.py"
+    file.write_text(code)
+    return subprocess.run([python, file], capture_output=True, text=True, check=True).stdout
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_the_code_runs_as_printed_and_has_the_variance_that_it_promises(tanh, framework, tmp_path):
-    if framework == "torch" and importlib.util.find_spec("torch") is None:
-        pytest.skip("PyTorch is not installed")
     for candidate in tanh.candidates[:2]:
-        file = tmp_path / "snippet.py"
-        file.write_text(tanh.snippet(framework, candidate))
-        out = subprocess.run([sys.executable, file], capture_output=True, text=True, check=True).stdout
+        out = output_of(tanh.snippet(framework, candidate), framework, tmp_path)
         measured = np.mean(variance_printed(out))
         assert measured == pytest.approx(candidate.outcome.q, rel=0.25)  # of one network of width 512
+
+
+@pytest.mark.slow
+def test_in_pytorch_rows_that_sum_to_zero_have_the_variance_that_is_promised(tmp_path):
+    found = mf.recommend("relu", 12)
+    zero = named(found)["critical, rows sum to zero"]
+    out = output_of(found.snippet("torch", zero), "torch", tmp_path)
+    assert np.mean(variance_printed(out)) == pytest.approx(zero.outcome.q, rel=0.4)
+
+
+def test_activations_in_pytorch_are_those_of_the_same_name(tmp_path):
+    names = [f"{name}(0.3)" if "{0}" in text else name for name, text in _TORCH.items()]
+    points = np.linspace(-7, 7, 57)
+    calls = [f"({_in_torch(as_activation(name))})(x).tolist()" for name in names]
+    code = "import json, torch\nfrom torch.nn import functional\n"
+    code += (
+        f"x = torch.tensor({points.tolist()}, dtype=torch.float64)\nprint(json.dumps([{', '.join(calls)}]))"
+    )
+    values = json.loads(output_of(code, "torch", tmp_path))
+    for name, found in zip(names, values, strict=True):
+        np.testing.assert_allclose(found, as_activation(name)(points), rtol=2e-5, atol=2e-6, err_msg=name)
 
 
 def test_the_code_of_rows_that_sum_to_zero_says_so():

@@ -139,6 +139,16 @@ def test_a_picture_has_the_format_of_its_name(call, here, form, begins):
     assert (here / f"x.{form}").read_bytes().startswith(begins)
 
 
+def test_a_style_is_one_of_matplotlibs_or_a_file(call, here):
+    (here / "mine.mplstyle").write_text("figure.facecolor: 000000\n")
+    for style in ("default", "mine.mplstyle", "GGplot"):
+        call("phase-diagram", *SMALL, "-o", style.partition(".")[0], "--style", style)
+    pictures = [(here / f"{name}.png").read_bytes() for name in ("default", "mine", "GGplot")]
+    assert len(set(pictures)) == 3
+    code, _, err = call("phase-diagram", *SMALL, "-o", "y", "--style", "ggplo")
+    assert code == 2 and "did you mean 'ggplot'" in err and not (here / "y.png").exists()
+
+
 def test_dots_are_inches_times_dpi(call, here):
     from matplotlib.image import imread
 

@@ -161,14 +161,15 @@ def test_the_whole_page_can_be_used_by_keyboard(browser, address):
             ActionChains(browser).send_keys(each).perform()
             time.sleep(0.2)
 
-    open_page(browser, address)
+    open_page(browser, address, Settings("relu").query)
     reached = []
-    for _ in range(4):
+    for _ in range(7):
         key(Keys.TAB)
         reached.append(browser.switch_to.active_element)
     assert reached[0].get_attribute("id") == "activation"
-    labels = [slider.get_attribute("aria-label") for slider in reached[1:]]
-    assert labels == ["weight variance", "bias variance", "anticorrelation"]
+    labels = [control.get_attribute("aria-label") for control in reached[1:]]
+    names = ["weight variance", "bias variance", "anticorrelation"]
+    assert labels[1::2] == names and labels[::2] == [f"{name} as a number" for name in names]
     reached[0].send_keys(Keys.ENTER)
     time.sleep(0.4)
     key(Keys.ARROW_DOWN, Keys.ENTER)
@@ -277,10 +278,56 @@ def test_nothing_comes_from_the_network_and_nothing_fails(browser, address):
     assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
 
 
+SIZES = [(1440, 900), (1000, 700), (390, 844)]
+_SEEN = """
+const box = (e) => e.getBoundingClientRect(), at = (id) => document.getElementById(id);
+const across = (b) => b.width > 0 && b.left >= 0 && b.right <= innerWidth;
+const inside = (b) => across(b) && b.top >= 0 && b.bottom <= innerHeight;
+return {
+  sliders: [...document.querySelectorAll("[role=slider]")].every((e) => inside(box(e))),
+  boxes: [...document.querySelectorAll(".control input[type=number]")].filter((e) => inside(box(e))).length,
+  diagram: inside(box(at("diagram"))),
+  wide: document.documentElement.scrollWidth <= innerWidth,
+};
+"""
+
+
+@pytest.fixture
+def sized(browser):
+    """Sets the size of the page, and gives it back."""
+    told = lambda size: browser.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride",
+        dict(width=size[0], height=size[1], deviceScaleFactor=1, mobile=False),
+    )
+    yield told
+    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_sliders_their_numbers_and_the_diagram_are_seen_together(browser, address, sized, artefacts, size):
+    sized(size)
+    open_page(browser, address)
+    wait(lambda: not text(browser, "progress"), "diagram")
+    everything = {"sliders": True, "boxes": 3, "diagram": True, "wide": True}
+    wait(lambda: browser.execute_script(_SEEN) == everything, f"room at {size}")
+    time.sleep(0.5)
+    assert browser.save_screenshot(str(artefacts / f"explorer_{size[0]}.png"))
+
+
+def test_pictures_fill_their_cards(browser, address, sized):
+    sized(SIZES[0])
+    open_page(browser, address)
+    wait(lambda: browser.execute_script("return [...document.images].every(i => i.naturalWidth)"), "pictures")
+    four = "[i.naturalWidth, i.naturalHeight, i.clientWidth, i.clientHeight]"
+    sides = browser.execute_script(f"return [...document.images].map(i => {four})")
+    assert len(sides) == 4 and all(abs((a / b) / (w / h) - 1) < 0.1 for a, b, w, h in sides)
+
+
 @pytest.mark.parametrize(
     ("name", "setting"),
     {
-        "relu_bounded_chaos": Settings(),
+        "tanh_the_first_page": Settings(),
+        "relu_bounded_chaos": Settings("relu", 2.3, 0.1, 0.9),
         "relu_unbounded": Settings("relu", 3.4, 0.4, 0.5),
         "erf_near_criticality": Settings("erf", 1.25, 0.05, 0.0),
     }.items(),

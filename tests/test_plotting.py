@@ -20,6 +20,7 @@ from meanfield.plotting import (
     plot_phase_diagram,
     write_picture,
 )
+from meanfield.plotting.figures import new_figure
 
 WEIGHT_VAR = np.linspace(0.5, 4, 71)
 ANTICORRELATION = np.linspace(-1, 1, 41)
@@ -286,3 +287,14 @@ def test_text_of_a_picture_stays_text(relu, form):
     if form == "svg":
         assert b"edge of the bounded phase" in file.getvalue()
     assert 1_000 < len(file.getvalue()) < 300_000
+
+
+def test_axes_may_be_deviations_in_place_of_variances(relu):
+    ax = new_figure().subplots()
+    relu.plot("phase", ax, deviations=True)
+    assert ax.get_xlabel() == r"weight deviation $\sigma_w$" and r"$\sigma_b = " in ax.get_title()
+    squares = new_figure().subplots()
+    relu.plot("phase", squares)
+    there, here = squares.get_xlim(), ax.get_xlim()
+    cell = (there[1] - there[0]) / relu.weight_var.size
+    np.testing.assert_allclose(np.square(here), there, atol=cell)

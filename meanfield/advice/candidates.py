@@ -5,9 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from meanfield.activations.activation import Activation
+from meanfield.advice.escape import Wandering
 from meanfield.fixed_points.criticality import CriticalLine, critical_line, critical_point
 from meanfield.fixed_points.gains import preserving_weight_var
-from meanfield.maps import c_map, q_map
+from meanfield.maps import c_map
 from meanfield.priors import NormalPrior
 from meanfield.status import Status
 
@@ -15,7 +16,7 @@ _VARIANCES = np.geomspace(1e-3, 1e3, 121)  # of the critical line
 _PLACES = np.geomspace(1e-7, 2.0, 48)  # 1 - c at which the c-map is known, interpolated between
 _KEPT = np.exp(-1)  # share of their distance that two signals are to keep
 _AS_GOOD = 0.99  # of the most: nearer to 1 goes first
-_AROUND = np.array([0.5, 0.8, 1.25, 2.0])  # times q*: from where the variance is to come back
+_NARROW = 256  # neurons a layer with which the variance is to stay where it is
 _TRIED = 24  # variances at which the c-map is followed
 
 
@@ -23,7 +24,8 @@ _TRIED = 24  # variances at which the c-map is followed
 class Proposal:
     """A prior that is critical, or keeps the variance; q: the variance at which it does.
 
-    scale_free: whether it does so at every variance.
+    scale_free: whether it does so at every variance. width: neurons a layer below which the variance
+    may leave q before the last layer (``escape.Wandering``).
     """
 
     name: str
@@ -31,6 +33,7 @@ class Proposal:
     q: float
     xi_q: float = 0.0
     scale_free: bool = False
+    width: float = 0.0
 
 
 def proposals(activation: Activation, c0: float, depth: int) -> tuple[list[Proposal], list[str]]:
@@ -38,9 +41,10 @@ def proposals(activation: Activation, c0: float, depth: int) -> tuple[list[Propo
     found: list[Proposal] = []
     reasons: list[str] = []
     _without_bias(activation, found, reasons)
-    _on_the_line(activation, 0.0, "critical, with bias", c0, depth, found, reasons)
+    wandering = Wandering(activation)
+    _on_the_line(activation, wandering, 0.0, "critical, with bias", c0, depth, found, reasons)
     if _has_mean(activation):
-        _on_the_line(activation, 1.0, "critical, rows sum to zero", c0, depth, found, reasons)
+        _on_the_line(activation, wandering, 1.0, "critical, rows sum to zero", c0, depth, found, reasons)
     keeping = float(preserving_weight_var(activation))
     if np.isfinite(keeping) and not any(p.scale_free and p.prior.weight_var == keeping for p in found):
         found.append(Proposal("keeps the variance", NormalPrior(keeping), 1.0))
@@ -70,10 +74,10 @@ def _without_bias(activation, found, reasons) -> None:
         reasons.append("without bias chi_1 = 1 at no variance")
 
 
-def _on_the_line(activation, kappa, name, c0, depth, found, reasons) -> None:
+def _on_the_line(activation, wandering, kappa, name, c0, depth, found, reasons) -> None:
     line = critical_line(activation, _VARIANCES, kappa)
     status = np.asarray(line.status)
-    stable = (status == Status.CONVERGED) & _comes_back(activation, line, kappa)
+    stable = status == Status.CONVERGED
     where = "" if kappa == 0 else " with rows that sum to zero"
     if not stable.any():
         if not (status == Status.MARGINAL).any():
@@ -85,20 +89,21 @@ def _on_the_line(activation, kappa, name, c0, depth, found, reasons) -> None:
     if lowest > 1 and (below != Status.MARGINAL).all():
         why = "does not attract" if np.any(below != Status.INVALID) else "takes a negative bias variance"
         reasons.append(f"on the critical line{where} a variance below about {lowest:.2g} {why}")
-    i = _chosen(activation, line, np.flatnonzero(stable), kappa, c0, depth)
+    width = np.where(stable, _needed_width(wandering, line, kappa, depth), np.inf)
+    held = stable & (width <= max(_NARROW, width[stable].min()))
+    i = _chosen(activation, line, np.flatnonzero(held), kappa, c0, depth)
     weight_var, bias_var, q, chi_q = (
         float(x[i]) for x in (line.weight_var, line.bias_var, line.q, line.chi_q)
     )
-    found.append(Proposal(name, NormalPrior(weight_var, bias_var, kappa), q, _layers(chi_q)))
-
-
-def _comes_back(activation, line: CriticalLine, kappa) -> np.ndarray:
-    """Whether a variance moved by up to a factor 2 moves back: of a finite width it fluctuates."""
-    weight_var, bias_var = (np.asarray(x)[:, None].clip(0) for x in (line.weight_var, line.bias_var))
     prior = NormalPrior(weight_var, bias_var, kappa)
-    start = _VARIANCES[:, None] * _AROUND
-    growth = np.asarray(q_map(activation, prior, start)) / start
-    return np.all((growth < 1) == (_AROUND > 1), axis=1)
+    found.append(Proposal(name, prior, q, _layers(chi_q), width=float(width[i])))
+
+
+def _needed_width(wandering: Wandering, line: CriticalLine, kappa, depth: int) -> np.ndarray:
+    weight_var, bias_var = (np.asarray(x, float).clip(0) for x in (line.weight_var, line.bias_var))
+    prior = NormalPrior(weight_var, bias_var, np.full(weight_var.shape, kappa))
+    xi_q = np.array([_layers(chi) for chi in np.asarray(line.chi_q)])
+    return wandering.needed_width(prior, _VARIANCES, xi_q, depth)
 
 
 def _chosen(activation, line: CriticalLine, stable, kappa, c0, depth) -> int:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from meanfield.cli.app import app
-from meanfield.cli.files import Dpi, Force, Output, Size, outputs
+from meanfield.cli.files import Dpi, Force, Output, Size, Style, outputs
 from meanfield.cli.options import (
     C0,
     PARAMETERS,
@@ -54,6 +54,7 @@ def _compare(
     output: Output = None,
     dpi: Dpi = 200,
     size: Size = None,
+    style: Style = None,
     force: Force = False,
 ) -> None:
     """Real networks of finite width beside the theory, in standard errors: a picture and all values.
@@ -76,7 +77,7 @@ def _compare(
     law, phi = special_weight_law(special_weight), as_activation(activation)
     prior = prior_of(parameters, law)
     name = f"compare_{phi!r}" + ("" if law is None else f"_{law!r}")
-    files = outputs(output, name, dpi, size, force)
+    files = outputs(output, name, dpi, size, style, force)
 
     from meanfield.empirical.comparison import compare
     from meanfield.plotting import plot_comparison
@@ -148,6 +149,7 @@ def _train(
     output: Output = None,
     dpi: Dpi = 200,
     size: Size = None,
+    style: Style = None,
     force: Force = False,
 ) -> None:
     """Train a network from several initialisations: learning curves and what is significant.
@@ -169,7 +171,7 @@ def _train(
     from meanfield.plotting import plot_training_study
 
     chosen = task_of(task, data)
-    files = outputs(output, f"train_{chosen.name}", dpi, size, force)
+    files = outputs(output, f"train_{chosen.name}", dpi, size, style, force)
     study: TrainingStudy = compare_initializations(
         chosen,
         names,

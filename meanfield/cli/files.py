@@ -36,6 +36,15 @@ Size = Annotated[
         show_default="the picture's own",
     ),
 ]
+Style = Annotated[
+    str | None,
+    typer.Option(
+        "--style",
+        metavar="NAME",
+        help="Of Matplotlib's styles, such as ggplot, or a file of its settings.",
+        show_default="its default",
+    ),
+]
 Force = Annotated[bool, typer.Option("--force", help="Replace files that exist.")]
 
 
@@ -47,24 +56,29 @@ class Outputs:
     values: Path
     dpi: int
     size: tuple[float, float] | None
+    style: str | None
 
     def write_picture(self, draw: "Callable[[], Figure]") -> None:
         from meanfield.plotting import write_picture
         from meanfield.support.files import written_whole
 
         form = self.picture.suffix[1:].lower()
-        written_whole(self.picture, lambda file: write_picture(draw, file, form, self.dpi, self.size))
+        written_whole(
+            self.picture, lambda file: write_picture(draw, file, form, self.dpi, self.size, self.style)
+        )
 
     def __str__(self):
         return f"Picture: {self.picture}\nValues:  {self.values}"
 
 
-def outputs(stem: str | None, default: str, dpi: int, size: str | None, force: bool) -> Outputs:
+def outputs(
+    stem: str | None, default: str, dpi: int, size: str | None, style: str | None, force: bool
+) -> Outputs:
     """What the options name. Raises ValueError or OSError where it cannot be written, or is there."""
     if dpi < 1:
         raise ValueError(f"--dpi must be at least 1, got {dpi}")
     picture, values = _paths(stem, default)
-    found = Outputs(picture, values, dpi, _inches(size))
+    found = Outputs(picture, values, dpi, _inches(size), _style(style))
     for path in (picture, values):
         _check_writable(path)
     there = [str(path) for path in (picture, values) if path.exists()]
@@ -104,6 +118,14 @@ def _inches(size: str | None) -> tuple[float, float] | None:
     if not (0 < width < math.inf and 0 < height < math.inf):
         raise ValueError(f"--size must be width x height in inches, such as 3.4x2.6, got {size!r}")
     return width, height
+
+
+def _style(style: str | None) -> str | None:
+    if style is None:
+        return None
+    from meanfield.plotting import checked_style
+
+    return checked_style(style)
 
 
 def _check_writable(path: Path) -> None:

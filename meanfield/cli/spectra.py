@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from meanfield.cli.app import app
-from meanfield.cli.files import Dpi, Force, Output, Size, outputs
+from meanfield.cli.files import Dpi, Force, Output, Size, Style, outputs
 from meanfield.cli.options import (
     Q0,
     ActivationName,
@@ -36,6 +36,7 @@ def _spectrum(
     output: Output = None,
     dpi: Dpi = 200,
     size: Size = None,
+    style: Style = None,
     force: Force = False,
 ) -> None:
     """Singular values of the Jacobian, and all Lyapunov exponents: a picture and all values.
@@ -69,7 +70,7 @@ def _spectrum(
 
     phi = as_activation(activation)
     prior = (OrthogonalPrior if weights == "orthogonal" else NormalPrior)(**parameters)
-    files = outputs(output, f"spectrum_{phi!r}_{weights}_depth_{depth}", dpi, size, force)
+    files = outputs(output, f"spectrum_{phi!r}_{weights}_depth_{depth}", dpi, size, style, force)
     with jax.enable_x64(True):
         spectrum = jacobian_spectrum(phi, prior, depth, q0=start)
         lyapunov = lyapunov_spectrum(phi, prior, np.linspace(0, 1, 401), q0=start)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from meanfield.cli.app import app
-from meanfield.cli.files import Dpi, Force, Output, Size, outputs
+from meanfield.cli.files import Dpi, Force, Output, Size, Style, outputs
 from meanfield.cli.options import (
     C0,
     PARAMETERS,
@@ -54,9 +54,13 @@ def _phase_diagram(
             "chi_q, chi_c, chi_1, chi_perp, xi_q or xi_c.",
         ),
     ] = "phase",
+    deviations: Annotated[
+        bool, typer.Option("--deviations", help="Axes of sigma_w and sigma_b in place of their squares.")
+    ] = False,
     output: Output = None,
     dpi: Dpi = 200,
     size: Size = None,
+    style: Style = None,
     force: Force = False,
 ) -> None:
     """Fixed points over two parameters of the prior: a picture and all values.
@@ -80,10 +84,10 @@ def _phase_diagram(
     law = special_weight_law(special_weight)
     name = repr(as_activation(activation)) + ("" if law is None else f"_{law!r}")
     quantity = checked_quantity(quantity.lower())
-    files = outputs(output, f"phase_diagram_{name}", dpi, size, force)
+    files = outputs(output, f"phase_diagram_{name}", dpi, size, style, force)
     diagram = phase_diagram(activation, **axes, **start, special_weight=law)
     diagram.save(files.values)
-    files.write_picture(lambda: phase_diagram_figure(diagram, quantity))
+    files.write_picture(lambda: phase_diagram_figure(diagram, quantity, deviations))
     print_findings(diagram)
     print(files)
 

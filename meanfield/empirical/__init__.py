@@ -38,6 +38,8 @@ _HOMES = {
     "cifar10": "tasks",
     "load_mnist": "data_files",
     "load_cifar10": "data_files",
+    "trainability": "trainable",
+    "Trainability": "trainable",
     "train": "training",
     "LearningCurves": "training",
     "compare_initializations": "studies",
@@ -93,5 +95,7 @@ if TYPE_CHECKING:
     from meanfield.empirical.tasks import spirals as spirals
     from meanfield.empirical.tasks import task as task
     from meanfield.empirical.tasks import teacher_student as teacher_student
+    from meanfield.empirical.trainable import Trainability as Trainability
+    from meanfield.empirical.trainable import trainability as trainability
     from meanfield.empirical.training import LearningCurves as LearningCurves
     from meanfield.empirical.training import train as train

@@ -106,7 +106,7 @@ def train(
     """
     task, setup = as_task(task), as_initialization(initialization)
     activation = as_activation(activation)
-    optimizer_name, make = _optimizer(optimizer)
+    optimizer_name, make = named_optimizer(optimizer)
     counts = dict(
         width=width, depth=depth, batch_size=batch_size, steps=steps, evaluations=evaluations, seeds=seeds
     )
@@ -122,9 +122,9 @@ def train(
         learning_rate=[float(x) for x in rates],
         first_seed=validation.count("first_seed", first_seed, low=0),
     )
-    trainer = _Trainer(task, setup, activation, make, counts)
+    trainer = Trainer(task, setup, activation, make, counts)
     keep = None if checkpoint is None else Checkpoints(checkpoint, settings)
-    place = _Placement(jax.devices() if devices is None else devices, seeds)
+    place = Placement(jax.devices() if devices is None else devices, seeds)
 
     keys = jax.vmap(jax.random.key)(jnp.arange(first_seed, first_seed + seeds))
     start = trainer.start(keys, rates, place)
@@ -140,7 +140,7 @@ def _rates(learning_rate) -> np.ndarray:
     return rates.astype(np.float32)
 
 
-def _measured(trainer: "_Trainer", start, rates, evaluations: int, keep: Checkpoints | None, advance):
+def _measured(trainer: "Trainer", start, rates, evaluations: int, keep: Checkpoints | None, advance):
     """What was measured before the first step and at every evaluation, from the last checkpoint on."""
     data, batch_keys, state = start
     state, done, history = (state, 0, []) if keep is None else keep.restored(state)
@@ -172,7 +172,7 @@ def _joined(history):
     return jax.tree.map(lambda *x: np.concatenate([np.asarray(y) for y in x]), *history)
 
 
-def _optimizer(optimizer) -> tuple[str, Callable]:
+def named_optimizer(optimizer) -> tuple[str, Callable]:
     if callable(optimizer):
         return getattr(optimizer, "__name__", repr(optimizer)), optimizer
     if not isinstance(optimizer, str):
@@ -182,7 +182,7 @@ def _optimizer(optimizer) -> tuple[str, Callable]:
     return optimizer.lower(), OPTIMIZERS[optimizer.lower()]
 
 
-class _Placement:
+class Placement:
     """Seeds, the first axis of everything, spread over as many devices as divide their number."""
 
     def __init__(self, devices, seeds: int):
@@ -196,7 +196,7 @@ class _Placement:
         return jax.device_put(tree, NamedSharding(self.mesh, PartitionSpec()))
 
 
-class _Trainer:
+class Trainer:
     """The compiled functions of one setting; arrays have axes (seeds, learning rates, ...)."""
 
     def __init__(self, task: Task, setup, activation, make_optimizer, counts):
@@ -216,20 +216,25 @@ class _Trainer:
         self._graph = nnx.graphdef(abstract)
         self.data_axis = 0 if task.random else None
 
-    def start(self, keys, rates, place: _Placement):
-        """Data, the batches' keys by seed, and the state: parameters and the optimiser's."""
+    def start(self, keys, rates, place: Placement, priors=None):
+        """Data, the batches' keys by seed, and the state: parameters and the optimiser's.
+
+        priors: one of arrays of the shape of the rates, in place of the setting's initialisation.
+        """
         init_keys, data_keys, batch_keys = jax.vmap(lambda k: jax.random.split(k, 3), out_axes=1)(keys)
         if self.task.random:
             data = place.by_seed(jax.jit(jax.vmap(self.task.data))(data_keys))
         else:
             data = place.everywhere(jax.tree.map(jnp.asarray, self.task.data(data_keys[0])))
 
-        def one(key, rate):
-            parameters = nnx.state(self._model(rngs=nnx.Rngs(params=key)))
+        def one(key, rate, prior):
+            other = {} if prior is None else {"prior": prior}
+            parameters = nnx.state(self._model(rngs=nnx.Rngs(params=key), **other))
             return nnx.to_pure_dict(parameters), self.make_optimizer(rate).init(nnx.to_pure_dict(parameters))
 
-        by_rate = jax.vmap(one, in_axes=(None, 0))
-        state = jax.jit(jax.vmap(by_rate, in_axes=(0, None)))(place.by_seed(init_keys), jnp.asarray(rates))
+        by_rate = jax.vmap(one, in_axes=(None, 0, 0))
+        by_seed = jax.jit(jax.vmap(by_rate, in_axes=(0, None, None)))
+        state = by_seed(place.by_seed(init_keys), jnp.asarray(rates), priors)
         return data, place.by_seed(batch_keys), place.by_seed(state)
 
     def _outputs(self, parameters, inputs):
@@ -254,6 +259,15 @@ class _Trainer:
         else:
             accuracy = jnp.full((), jnp.nan)
         return self._loss(state[0], shown)[0], test_loss, accuracy
+
+    def _training_accuracy(self, state, data):
+        train = jax.tree.map(lambda x: x[:_TRAIN_SHOWN], data[0])
+        outputs = self._outputs(state[0], train.inputs)
+        return jnp.mean(jnp.argmax(outputs, axis=-1) == train.targets, dtype=outputs.dtype)
+
+    def training_accuracy(self, state, data) -> Float[Array, "seeds rates"]:
+        """Of classifiers, on the examples on which the training loss is evaluated."""
+        return jax.jit(self._over_runs(self._training_accuracy))(state, data)
 
     def _over_runs(self, fn, *axes):
         """``fn(state, data, ...)`` for every rate of every seed; axes: of the rest, (seeds', rates')."""

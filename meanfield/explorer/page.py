@@ -64,7 +64,8 @@ def build(workbench: Workbench) -> Dash:
 
 def _layout() -> html.Main:
     stores = [dcc.Location(id="address", refresh=False), dcc.Store(id="request"), dcc.Store(id="answer")]
-    return html.Main([*stores, _controls(), html.Div(_panels(), className="panels")])
+    side = html.Div([_controls(), _readings()], className="side")
+    return html.Main([*stores, side, html.Div(_panels(), className="panels")])
 
 
 def _controls() -> html.Section:
@@ -82,11 +83,19 @@ def _controls() -> html.Section:
                 className="control",
             ),
             *sliders,
+        ],
+        className="controls",
+    )
+
+
+def _readings() -> html.Section:
+    return html.Section(
+        [
             html.Div(id="verdict", role="status"),
             html.Table(html.Tbody(id="numbers"), className="numbers"),
             html.P(id="status"),
         ],
-        className="controls",
+        className="readings",
     )
 
 
@@ -120,7 +129,9 @@ def _panel(name: str, title, size: str, legend: list) -> html.Figure:
         _diagram() if name == "diagram" else html.Img(id=name, alt=f"{name} picture", className="picture")
     )
     caption = html.Div(legend, className="legend")
-    return html.Figure([html.Figcaption(title), picture, caption], className=f"panel {size}")
+    return html.Figure(
+        [html.Figcaption(title), picture, caption], className=f"panel {size}", id=f"{name}-panel"
+    )
 
 
 def _diagram() -> html.Div:

@@ -14,7 +14,7 @@ SYMBOLS = {
     "bias_var": "<i>σ</i><sub>b</sub><sup>2</sup>",
     "anticorrelation": "<i>κ</i>",
 }
-_WIDE, _SMALL = (520, 330), (340, 225)
+_WIDE, _SMALL = (520, 415), (340, 320)  # as their cards at 1440 x 900
 # The hatches of the Matplotlib pictures: (statuses, marker).
 MARKS = {
     "unbounded variance": ((Status.UNBOUNDED,), "line-ne"),

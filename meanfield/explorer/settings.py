@@ -31,10 +31,10 @@ RANGES = {
 class Settings:
     """An activation, by name, and the parameters of a ``NormalPrior``."""
 
-    activation: str = "relu"
+    activation: str = "tanh"
     weight_var: float = 2.3
     bias_var: float = 0.1
-    anticorrelation: float = 0.9
+    anticorrelation: float = 0.0
 
     @property
     def prior(self) -> NormalPrior:

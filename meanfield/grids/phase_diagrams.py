@@ -93,14 +93,15 @@ class PhaseDiagram:
         """Names and values of the parameters that do not vary."""
         return {name: float(value) for name, value in self.parameters.items() if np.ndim(value) == 0}
 
-    def plot(self, quantity: str = "phase", ax=None):
+    def plot(self, quantity: str = "phase", ax=None, *, deviations: bool = False):
         """Draw one field over the two axes; returns the Matplotlib axes.
 
-        quantity: "phase", a field's name, or "xi_q", "xi_c" (depth scales).
+        quantity: "phase", a field's name, or "xi_q", "xi_c" (depth scales). deviations: show sigma_w and
+        sigma_b in place of their squares.
         """
         from meanfield.plotting import plot_phase_diagram
 
-        return plot_phase_diagram(self, quantity, ax)
+        return plot_phase_diagram(self, quantity, ax, deviations=deviations)
 
     def save(self, path) -> Path:
         """Write an .npz file, whole or not at all; ``load`` gives back the same bits.

@@ -1,13 +1,16 @@
 """Figures that need no display, and how they get into files."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import matplotlib as mpl
+import matplotlib.style
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from meanfield.plotting.colours import LINE_COLOURS as LINE_COLOURS
+from meanfield.support.text import unknown
 
 Size = tuple[float, float]  # width and height in inches
 FORMATS = ("png", "pdf", "svg")
@@ -24,18 +27,33 @@ def new_figure(size: Size | None = None) -> Figure:
 
 
 def write_picture(
-    draw: Callable[[], Figure], file, form: str = "png", dpi: int = 200, size: Size | None = None
+    draw: Callable[[], Figure],
+    file,
+    form: str = "png",
+    dpi: int = 200,
+    size: Size | None = None,
+    style: str | None = None,
 ) -> None:
     """Write the figure that ``draw`` returns to an open binary file.
 
     form: png, pdf or svg, in which text stays text. dpi: dots an inch, of what is made of dots. size: inches,
-    if not those of the figure.
+    if not those of the figure. style: one of Matplotlib's, by name, or a file of its settings.
     """
-    figure = draw()
-    if size is not None:
-        figure.set_size_inches(size)
-    with mpl.rc_context({"pdf.fonttype": 42, "svg.fonttype": "none"}):
+    with mpl.style.context(style or {}), mpl.rc_context({"pdf.fonttype": 42, "svg.fonttype": "none"}):
+        figure = draw()
+        if size is not None:
+            figure.set_size_inches(size)
         figure.savefig(file, format=form, dpi=dpi)
+
+
+def checked_style(style: str) -> str:
+    """``style`` if Matplotlib has it or can read it. Raises ValueError naming those that it has."""
+    known = {name.lower(): name for name in ("default", *mpl.style.available) if not name.startswith("_")}
+    if style.lower() in known:
+        return known[style.lower()]
+    if Path(style).expanduser().is_file():
+        return str(Path(style).expanduser())
+    raise ValueError(unknown("style", style, sorted(known.values())) + ", or a file of Matplotlib's settings")
 
 
 def line_style(i: int) -> dict:

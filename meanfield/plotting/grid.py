@@ -6,21 +6,30 @@ from typing import Any
 import numpy as np
 
 _MOST_CELLS = 2048  # along an axis
+VARIANCES = ("weight_var", "bias_var")
 
 
 @dataclass(frozen=True)
 class Grid:
-    """A diagram with ascending, distinct axes, and the edges of its cells."""
+    """A diagram with ascending, distinct axes, and the edges of its cells.
+
+    deviations: whether variances are shown by their roots.
+    """
 
     diagram: Any  # a PhaseDiagram
     x: np.ndarray
     y: np.ndarray
     order: tuple[np.ndarray, np.ndarray]
+    deviations: bool = False
 
     @classmethod
-    def of(cls, diagram) -> "Grid":
+    def of(cls, diagram, deviations: bool = False) -> "Grid":
         (x, i), (y, j) = (_thinned(*_distinct(getattr(diagram, name))) for name in diagram.axes)
-        return cls(diagram, x, y, (i, j))
+        x, y = (
+            np.sqrt(values) if deviations and name in VARIANCES else values
+            for name, values in zip(diagram.axes, (x, y), strict=True)
+        )
+        return cls(diagram, x, y, (i, j), deviations)
 
     def field(self, name: str) -> np.ndarray:
         """A field of shape (y, x), as Matplotlib wants it."""
@@ -31,7 +40,7 @@ class Grid:
 
     @property
     def edges(self) -> tuple[np.ndarray, np.ndarray]:
-        return _edges(self.x), _edges(self.y)
+        return cell_edges(self.x), cell_edges(self.y)
 
     def framed(self, values) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """x, y and values for contours that reach the outer edges of the outermost cells.
@@ -55,7 +64,7 @@ def _thinned(values: np.ndarray, index: np.ndarray) -> tuple[np.ndarray, np.ndar
     return values[kept], index[kept]
 
 
-def _edges(centres: np.ndarray) -> np.ndarray:
+def cell_edges(centres: np.ndarray) -> np.ndarray:
     """Halfway between neighbours, and as far beyond the ends."""
     if centres.size == 1:
         half = 0.05 * abs(centres[0]) or 0.5

@@ -13,13 +13,13 @@ from matplotlib.transforms import ScaledTranslation
 from meanfield.plotting.boundaries import AT_ONE, HATCHES, draw_hatches, draw_lines, is_wider_than_a_line
 from meanfield.plotting.colours import PHASE_COLOURS, STATUS_COLOURS
 from meanfield.plotting.figures import new_figure
-from meanfield.plotting.grid import Grid
+from meanfield.plotting.grid import VARIANCES, Grid
 from meanfield.status import Status
 from meanfield.support.text import unknown
 
 _NO_VALUE = "#C8C8C8"
 # Without its darkest fifth, on which neither hatches nor lines can be seen.
-_SEQUENTIAL = ListedColormap(mpl.colormaps["viridis"](np.linspace(0.2, 1, 256)), "viridis_light")
+SEQUENTIAL = ListedColormap(mpl.colormaps["viridis"](np.linspace(0.2, 1, 256)), "viridis_light")
 _DIVERGING = mpl.colormaps["PuOr_r"]
 
 AXIS_SYMBOLS = {
@@ -27,6 +27,7 @@ AXIS_SYMBOLS = {
     "bias_var": r"$\sigma_b^2$",
     "anticorrelation": r"$\kappa$",
 }
+_DEVIATIONS = {"weight_var": r"$\sigma_w$", "bias_var": r"$\sigma_b$"}
 _AXIS_NAMES = {
     "weight_var": "weight variance",
     "bias_var": "bias variance",
@@ -73,12 +74,15 @@ def checked_quantity(name: str) -> str:
     raise ValueError(unknown("quantity", name, QUANTITIES))
 
 
-def plot_phase_diagram(diagram, quantity: str = "phase", ax: Axes | None = None) -> Axes:
+def plot_phase_diagram(
+    diagram, quantity: str = "phase", ax: Axes | None = None, *, deviations: bool = False
+) -> Axes:
     r"""Draw one quantity over the two axes of a phase diagram, the first one horizontal.
 
     quantity: "phase", "status", a field (q, c, one_minus_c, chi_q, chi_c, chi_1,
         chi_perp) or a depth scale in layers (xi_q, xi_c), -1/log|chi|.
-    ax: where to draw; a new pyplot figure if left out. Returns the axes.
+    ax: where to draw; a new pyplot figure if left out. deviations: show sigma_w and sigma_b in place of their
+        squares. Returns the axes.
 
     Every point colours the cell of which it is the centre; axes need not be uniform
     or ascending. The solid line is chi_1 = 1, interpolated (chi_perp = 1 of layers that
@@ -98,16 +102,16 @@ def plot_phase_diagram(diagram, quantity: str = "phase", ax: Axes | None = None)
         from matplotlib import pyplot
 
         ax = pyplot.subplots(layout="constrained")[1]
-    grid = Grid.of(diagram)
+    grid = Grid.of(diagram, deviations)
     legend = _draw_cells(ax, grid, quantity) + draw_hatches(ax, grid) + draw_lines(ax, grid)
     _annotate(ax, grid, legend)
     return ax
 
 
-def phase_diagram_figure(diagram, quantity: str = "phase") -> Figure:
+def phase_diagram_figure(diagram, quantity: str = "phase", deviations: bool = False) -> Figure:
     """What ``plot_phase_diagram`` draws, on a figure that pyplot does not know."""
     figure = new_figure()
-    plot_phase_diagram(diagram, quantity, figure.subplots())
+    plot_phase_diagram(diagram, quantity, figure.subplots(), deviations=deviations)
     return figure
 
 
@@ -161,9 +165,9 @@ def _scaled(values, scale: str, trusted):
     population = shown[trusted].compressed() if trusted.any() else shown.compressed()
     population = population if population.size else shown.compressed()
     if not population.size:
-        return shown, Normalize(0, 1), _SEQUENTIAL, "neither"
+        return shown, Normalize(0, 1), SEQUENTIAL, "neither"
     low, high = np.percentile(population, [1, 99])
-    cmap: Colormap = _SEQUENTIAL
+    cmap: Colormap = SEQUENTIAL
     norm: Normalize
     if scale == "about one":
         half = max(abs(high - 1), abs(low - 1)) or 1.0
@@ -199,14 +203,19 @@ _INDEPENDENT = ("anticorrelation", 0.0)  # weights, which goes without saying
 
 def _annotate(ax, grid: Grid, legend: list) -> None:
     diagram = grid.diagram
+    symbols, names = AXIS_SYMBOLS, _AXIS_NAMES
+    if grid.deviations:
+        symbols = symbols | _DEVIATIONS
+        names = names | {name: names[name].replace("variance", "deviation") for name in VARIANCES}
     for name, centres, axis in zip(diagram.axes, (grid.x, grid.y), (ax.xaxis, ax.yaxis), strict=True):
-        axis.set_label_text(f"{_AXIS_NAMES[name]} {AXIS_SYMBOLS[name]}" if name in _AXIS_NAMES else name)
+        axis.set_label_text(f"{names[name]} {symbols[name]}" if name in names else name)
         if centres.size == 1:
             axis.set_ticks(centres)
     (left, *_, right), (bottom, *_, top) = grid.edges
     ax.set(xlim=(left, right), ylim=(bottom, top))
     told = {name: value for name, value in diagram.constants.items() if (name, value) != _INDEPENDENT}
-    constants = (f"{symbol_of(name)[:-1]} = {value:g}$" for name, value in told.items())
+    rooted = {n: v**0.5 if grid.deviations and n in VARIANCES else v for n, v in told.items()}
+    constants = (f"{symbols.get(n, symbol_of(n))[:-1]} = {value:g}$" for n, value in rooted.items())
     named = "" if diagram.activation == "<lambda>" else diagram.activation
     ax.set_title(", ".join(filter(None, (named, diagram.special_weight, *constants))))
     if legend:

@@ -43,6 +43,7 @@ from meanfield.dual.tables.lookup import STARTS, TabulatedDual
 from meanfield.numerics.compiling import compiled
 from meanfield.numerics.memo import Memo
 from meanfield.support.files import save_npz
+from meanfield.support.progress import progress_bar
 
 # Columns in the angle and cells cut from them, tried in turn: kinks that see each other need more.
 _SIZES = ((48, 64), (112, 192))
@@ -111,16 +112,21 @@ class DualTables:
     def build(self, panels) -> bool:
         """Tabulate the chord on the panels that are not there yet; whether there were any."""
         missing = sorted({int(p) for p in panels} - self.chords.keys())
-        for panel in missing:
-            for columns, _ in _SIZES:
-                series, error = chord_series(self.source, panel, columns, self._adaptive())
-                if error <= _TOLERANCE:
-                    break
-            self.chords[panel] = series
-            self.errors[panel] = max(self.errors[panel], error)
+        with progress_bar(len(missing), f"Tables of {self.activation!r}") as advance:
+            for panel in missing:
+                self._build_one(panel)
+                advance(1)
         if missing:
             self._save()
         return bool(missing)
+
+    def _build_one(self, panel: int) -> None:
+        for columns, _ in _SIZES:
+            series, error = chord_series(self.source, panel, columns, self._adaptive())
+            if error <= _TOLERANCE:
+                break
+        self.chords[panel] = series
+        self.errors[panel] = max(self.errors[panel], error)
 
     def dual(self, panels=None) -> TabulatedDual:
         """What has been tabulated so far (or of it these panels), ready for looking up."""

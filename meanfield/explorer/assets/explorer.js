@@ -23,8 +23,11 @@
       wanted = values;
       for (const name of ["weight_var", "bias_var", "anticorrelation"]) {
         dash_clientside.set_props(name + "-value", {children: String(values[name]).replace("-", "\u2212")});
+        const words = name.replace("_", " ").replace("var", "variance");
         const thumb = document.querySelector("#" + name + " [role=slider]");
-        if (thumb) thumb.setAttribute("aria-label", name.replace("_", " ").replace("var", "variance"));
+        if (thumb) thumb.setAttribute("aria-label", words);
+        const box = thumb && thumb.closest(".control").querySelector("input[type=number]");
+        if (box) box.setAttribute("aria-label", words + " as a number");
       }
       const busy = busySince > 0 && performance.now() - busySince < PATIENCE;
       if (!busy) send();
