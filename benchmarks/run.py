@@ -35,7 +35,9 @@ NAMES = (
     "empirical",
     "agreement",
     "recommend",
+    "trainability",
     "training",
+    "attack",
 )
 ALLOWED = 3.0  # growth of a ratio; less is the noise of a shared machine at small sizes
 SHORTEST = 5e-3  # seconds; what takes less is not compared

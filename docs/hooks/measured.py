@@ -29,6 +29,8 @@ def table_of(measured: dict, part: str | None) -> list[str]:
     machine = f"{where['cores']} cores, {where['device']}, JAX {where['jax']}, Python {where['python']}"
     if "results" in measured:
         return [*_training(measured["results"][part]), "", f"Measured on: {machine}."]
+    if "wrong" in measured:
+        return [*_attack(measured), "", f"Measured on: {machine}."]
     first = measured["rows"][0]
     kind = _first_answers if "bar_s" in first else _timings
     for name, table in {"peer": _peers, "bar": _spectra}.items():
@@ -39,6 +41,14 @@ def table_of(measured: dict, part: str | None) -> list[str]:
     if "verdict" in measured:
         lines += ["", *_uniformity(measured["verdict"])]
     return [*lines, "", f"Measured on: {machine}."]
+
+
+def _attack(measured: dict) -> list[str]:
+    total = measured["points"]
+    lines = ["| status | points | share |", "| --- | ---: | ---: |"]
+    lines += [f"| {name} | {n} | {n / total:.1%} |" for name, n in measured["statuses"].items()]
+    wrong = len(measured["wrong"])
+    return [*lines, f"| **CONVERGED and wrong by more than it tells** | {wrong} | {wrong / total:.1%} |"]
 
 
 def _timings(rows: list[dict]) -> list[str]:
