@@ -43,6 +43,7 @@ from .grids.phase_diagrams import phase_diagram as phase_diagram
 from .grids.sweeps import Sweep as Sweep
 from .grids.sweeps import sweep as sweep
 from .layers import GLU as GLU
+from .layers import BatchNorm as BatchNorm
 from .layers import Chain as Chain
 from .layers import Conv as Conv
 from .layers import Dense as Dense

@@ -7,11 +7,12 @@ from meanfield.layers.dense import Dense, as_dense
 from meanfield.layers.dropout import Dropout
 from meanfield.layers.gated import GLU
 from meanfield.layers.limits import LimitMap
-from meanfield.layers.normalisation import LayerNorm, RMSNorm
+from meanfield.layers.normalisation import BatchNorm, LayerNorm, RMSNorm
 from meanfield.layers.residual import Residual
 
 __all__ = [
     "GLU",
+    "BatchNorm",
     "Chain",
     "Conv",
     "Dense",

@@ -146,6 +146,13 @@ class Layer(Part, ABC):
         """(layer, known): what is added to unbounded signals, where that is all that happens to them."""
         return None
 
+    def within_batch(self) -> "Layer":
+        """This layer behind a ``BatchNorm``. Raises ValueError where a kind of layer has no such map."""
+        raise ValueError(
+            f"{type(self).__name__} cannot stand behind BatchNorm: put an activation and its weights there, "
+            "as in Chain(BatchNorm(), 'relu', prior)"
+        )
+
     # --- growth at many variances, for a solver that looks for all fixed points ------------
 
     def growth_rows(self, q: Float[Array, " n"]) -> Any:

@@ -54,6 +54,10 @@ class Residual(Layer):
     def keeps_one(self):
         return self.branch.keeps_one
 
+    @property
+    def about_batch(self):
+        return self.branch.about_batch
+
     def _sum(self, straight, through):
         return self.skip**2 * straight + self.scale**2 * through
 
