@@ -50,6 +50,8 @@ from .layers import Dense as Dense
 from .layers import Dropout as Dropout
 from .layers import Layer as Layer
 from .layers import LayerNorm as LayerNorm
+from .layers import MinimalRNN as MinimalRNN
+from .layers import Recurrent as Recurrent
 from .layers import Residual as Residual
 from .layers import RMSNorm as RMSNorm
 from .maps import Flow as Flow

@@ -7,7 +7,9 @@ from meanfield.layers.dense import Dense, as_dense
 from meanfield.layers.dropout import Dropout
 from meanfield.layers.gated import GLU
 from meanfield.layers.limits import LimitMap
+from meanfield.layers.minimal_rnn import MinimalRNN
 from meanfield.layers.normalisation import BatchNorm, LayerNorm, RMSNorm
+from meanfield.layers.recurrent import Recurrent
 from meanfield.layers.residual import Residual
 
 __all__ = [
@@ -20,7 +22,9 @@ __all__ = [
     "Layer",
     "LayerNorm",
     "LimitMap",
+    "MinimalRNN",
     "RMSNorm",
+    "Recurrent",
     "Residual",
     "as_dense",
     "as_layer",

@@ -36,6 +36,8 @@ class Layer(Part, ABC):
 
     mixes: ClassVar[Any] = True
     """Whether what comes out is independent of what went in, as behind fresh weights."""
+    stands_alone: ClassVar[bool] = False
+    """Whether its signals are not Gaussian, so that no other layer can stand before or behind."""
     keeps_angle: ClassVar[Any] = False
     """Whether C(c) = c for every c, whatever the parameters."""
 

@@ -344,7 +344,7 @@ def _assembled(parts) -> tuple[Layer, ...]:
         )
     if not layers:
         raise ValueError('a chain needs parts, as in Chain("gelu", NormalPrior(2.0))')
-    return one_origin(layers)
+    return fitting(layers)
 
 
 def _behind_batch_norm(before, layer):
@@ -353,12 +353,21 @@ def _behind_batch_norm(before, layer):
     return layer.within_batch() if centred and not layer.about_batch else layer
 
 
-def one_origin(layers) -> tuple[Layer, ...]:
-    """The layers. Raises ValueError if some count signals from the mean of the batch, and others from 0."""
+def fitting(layers) -> tuple[Layer, ...]:
+    """The layers, if they can follow one another. Raises ValueError naming one that cannot.
+
+    Signals are counted from the mean of the batch in all or in none, and are Gaussian if there are others.
+    """
     if len({layer.about_batch for layer in layers}) > 1:
         other = next(layer for layer in layers if not layer.about_batch)
         raise ValueError(
             f"with BatchNorm signals are counted from the mean of their batch, which {type(other).__name__} "
             "does not: put a BatchNorm before every activation"
+        )
+    alone = next((layer for layer in layers if layer.stands_alone), None)
+    if alone is not None and len({type(layer) for layer in layers}) > 1:
+        raise ValueError(
+            f"{type(alone).__name__} stands alone: its signals are not Gaussian, so that no other layer can "
+            "stand before or behind it"
         )
     return tuple(layers)
