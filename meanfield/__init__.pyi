@@ -38,6 +38,8 @@ from .fixed_points.stability import DepthScales as DepthScales
 from .fixed_points.stability import LyapunovExponents as LyapunovExponents
 from .fixed_points.stability import depth_scales as depth_scales
 from .fixed_points.stability import lyapunov_exponents as lyapunov_exponents
+from .fixed_points.tokens import TokenPhases as TokenPhases
+from .fixed_points.tokens import token_phases as token_phases
 from .grids.phase_diagrams import PhaseDiagram as PhaseDiagram
 from .grids.phase_diagrams import phase_diagram as phase_diagram
 from .grids.sweeps import Sweep as Sweep
@@ -54,12 +56,14 @@ from .layers import MinimalRNN as MinimalRNN
 from .layers import Recurrent as Recurrent
 from .layers import Residual as Residual
 from .layers import RMSNorm as RMSNorm
+from .layers import Transformer as Transformer
 from .maps import Flow as Flow
 from .maps import Trajectory as Trajectory
 from .maps import c_map as c_map
 from .maps import gradient_growth as gradient_growth
 from .maps import infinite_depth as infinite_depth
 from .maps import propagate as propagate
+from .maps import propagate_tokens as propagate_tokens
 from .maps import q_map as q_map
 from .priors import NormalPrior as NormalPrior
 from .priors import OrthogonalPrior as OrthogonalPrior

@@ -1,5 +1,6 @@
 """Layers: maps from the statistics of a pair of signals to those one layer on."""
 
+from meanfield.layers.attention import Transformer
 from meanfield.layers.base import Layer
 from meanfield.layers.chain import Chain, as_layer
 from meanfield.layers.convolution import Conv
@@ -26,6 +27,7 @@ __all__ = [
     "RMSNorm",
     "Recurrent",
     "Residual",
+    "Transformer",
     "as_dense",
     "as_layer",
 ]

@@ -290,6 +290,8 @@ def as_layer(layer, prior=None) -> Layer:
     """
     if not isinstance(layer, Layer):
         if isinstance(layer, Part):
+            if layer.no_layer:
+                raise TypeError(layer.no_layer)
             raise TypeError(
                 f"{layer!r} is a part, not a layer: put it into one, as in "
                 f"Chain('tanh', {type(layer).__name__}(...), prior)"
