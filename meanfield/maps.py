@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from meanfield.layers import Residual, as_layer
+from meanfield.layers import Residual, Transformer, as_layer
+from meanfield.layers.attention import Tokens
 from meanfield.layers.schedules import is_schedule, runs_of
 from meanfield.numerics.broadcasting import pointwise
 from meanfield.numerics.pytrees import register_dataclass
@@ -114,6 +115,34 @@ def gradient_growth(activation, prior=None, *, q0=1.0, depth=None) -> Float[Arra
     q0 = validation.real("q0", q0, low=0.0, low_open=True)
     _, log_growth = _through(_gradient_states, _runs(activation, prior, depth), (q0, 0.0))
     return jnp.exp(log_growth[-1] - log_growth)
+
+
+def propagate_tokens(block: Transformer, *, q0=1.0, c0=0.5, depth=_DEPTH) -> Trajectory:
+    """Follow the tokens of a sequence through ``depth`` blocks: their variance, and a pair's correlation.
+
+    q0 > 0 and 0 <= c0 <= 1: of the tokens at the start, all pairs alike; they broadcast with the block's
+    numbers. Entry 0 is the start. Behind post-norms q = 1. Raises TypeError or ValueError.
+    Source: THEORY section 12.
+    """
+    if not isinstance(block, Transformer):
+        raise TypeError(f"block must be a meanfield.Transformer, got {block!r}: for layers use propagate")
+    q0 = validation.real("q0", q0, low=0.0, low_open=True)
+    c0 = validation.real("c0", c0, low=0.0, high=1.0)
+    depth = validation.count("depth", depth, low=0)
+    found = pointwise(_token_states, block, q0, c0, static=(depth,), optimization=2)
+    q, one_minus_c = (jnp.moveaxis(x, -1, 0) for x in found)
+    return Trajectory(q, 1 - one_minus_c, q, one_minus_c)
+
+
+def _token_states(block, q0, c0, depth):
+    def step(state, _):
+        state = block.block(state)
+        return state, state
+
+    start = Tokens(q0, q0 * (1 - c0))
+    _, states = jax.lax.scan(step, start, None, length=depth)
+    q, delta = (jnp.concatenate([s[None], x]) for s, x in zip(start, states, strict=True))
+    return tuple(jnp.where(block.is_valid(), x, jnp.nan) for x in (q, _within(delta / q, 0.0, 1.0)))
 
 
 @register_dataclass

@@ -1,5 +1,6 @@
 """Layers: maps from the statistics of a pair of signals to those one layer on."""
 
+from meanfield.layers.attention import Transformer
 from meanfield.layers.base import Layer
 from meanfield.layers.chain import Chain, as_layer
 from meanfield.layers.convolution import Conv
@@ -7,11 +8,14 @@ from meanfield.layers.dense import Dense, as_dense
 from meanfield.layers.dropout import Dropout
 from meanfield.layers.gated import GLU
 from meanfield.layers.limits import LimitMap
-from meanfield.layers.normalisation import LayerNorm, RMSNorm
+from meanfield.layers.minimal_rnn import MinimalRNN
+from meanfield.layers.normalisation import BatchNorm, LayerNorm, RMSNorm
+from meanfield.layers.recurrent import Recurrent
 from meanfield.layers.residual import Residual
 
 __all__ = [
     "GLU",
+    "BatchNorm",
     "Chain",
     "Conv",
     "Dense",
@@ -19,8 +23,11 @@ __all__ = [
     "Layer",
     "LayerNorm",
     "LimitMap",
+    "MinimalRNN",
     "RMSNorm",
+    "Recurrent",
     "Residual",
+    "Transformer",
     "as_dense",
     "as_layer",
 ]

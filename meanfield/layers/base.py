@@ -36,6 +36,8 @@ class Layer(Part, ABC):
 
     mixes: ClassVar[Any] = True
     """Whether what comes out is independent of what went in, as behind fresh weights."""
+    stands_alone: ClassVar[bool] = False
+    """Whether its signals are not Gaussian, so that no other layer can stand before or behind."""
     keeps_angle: ClassVar[Any] = False
     """Whether C(c) = c for every c, whatever the parameters."""
 
@@ -145,6 +147,13 @@ class Layer(Part, ABC):
     def drift(self) -> "tuple[Layer, Array] | None":
         """(layer, known): what is added to unbounded signals, where that is all that happens to them."""
         return None
+
+    def within_batch(self) -> "Layer":
+        """This layer behind a ``BatchNorm``. Raises ValueError where a kind of layer has no such map."""
+        raise ValueError(
+            f"{type(self).__name__} cannot stand behind BatchNorm: put an activation and its weights there, "
+            "as in Chain(BatchNorm(), 'relu', prior)"
+        )
 
     # --- growth at many variances, for a solver that looks for all fixed points ------------
 

@@ -13,6 +13,7 @@ from meanfield.layers.base import Layer, fewest
 from meanfield.layers.contract import keeps_contract
 from meanfield.layers.dense import Dense
 from meanfield.layers.drift import Increment
+from meanfield.layers.normalisation import BatchNorm
 from meanfield.layers.parts import Part
 from meanfield.numerics.pytrees import register_dataclass, replaced
 from meanfield.priors import is_prior
@@ -57,6 +58,10 @@ class Chain(Layer):
     @property
     def keeps_one(self):
         return all(layer.keeps_one for layer in self.layers)
+
+    @property
+    def about_batch(self):
+        return self.layers[0].about_batch
 
     def _variances(self, q):
         """The variance before each layer, and after the last."""
@@ -285,6 +290,8 @@ def as_layer(layer, prior=None) -> Layer:
     """
     if not isinstance(layer, Layer):
         if isinstance(layer, Part):
+            if layer.no_layer:
+                raise TypeError(layer.no_layer)
             raise TypeError(
                 f"{layer!r} is a part, not a layer: put it into one, as in "
                 f"Chain('tanh', {type(layer).__name__}(...), prior)"
@@ -300,6 +307,7 @@ def _assembled(parts) -> tuple[Layer, ...]:
     layers: list[Layer] = []
     activation: Activation | None = None
     between: list[Part] = []
+    add = lambda layer: layers.append(_behind_batch_norm(layers, layer))
     for part in parts:
         if is_prior(part):
             if activation is None:
@@ -307,7 +315,7 @@ def _assembled(parts) -> tuple[Layer, ...]:
                     f"{part!r} stands where no activation is: a chain starts from pre-activations, "
                     "and so does what follows weights: put the activation before the weights"
                 )
-            layers.append(Dense(activation, part, between=between))
+            add(Dense(activation, part, between=between))
             activation, between = None, []
         elif isinstance(part, Part) and activation is not None:
             if not hasattr(part, "on_activations"):
@@ -317,7 +325,8 @@ def _assembled(parts) -> tuple[Layer, ...]:
                 )
             between.append(part)
         elif isinstance(part, Layer):
-            layers.extend(part.layers if isinstance(part, Chain) else (keeps_contract(part),))
+            for layer in part.layers if isinstance(part, Chain) else (keeps_contract(part),):
+                add(layer)
         elif isinstance(part, Part):
             raise ValueError(
                 f"{part!r} stands where no activation is, and would leave signals that are not Gaussian: "
@@ -337,4 +346,30 @@ def _assembled(parts) -> tuple[Layer, ...]:
         )
     if not layers:
         raise ValueError('a chain needs parts, as in Chain("gelu", NormalPrior(2.0))')
+    return fitting(layers)
+
+
+def _behind_batch_norm(before, layer):
+    """The layer, as it is behind those before it."""
+    centred = bool(before) and isinstance(before[-1], BatchNorm)
+    return layer.within_batch() if centred and not layer.about_batch else layer
+
+
+def fitting(layers) -> tuple[Layer, ...]:
+    """The layers, if they can follow one another. Raises ValueError naming one that cannot.
+
+    Signals are counted from the mean of the batch in all or in none, and are Gaussian if there are others.
+    """
+    if len({layer.about_batch for layer in layers}) > 1:
+        other = next(layer for layer in layers if not layer.about_batch)
+        raise ValueError(
+            f"with BatchNorm signals are counted from the mean of their batch, which {type(other).__name__} "
+            "does not: put a BatchNorm before every activation"
+        )
+    alone = next((layer for layer in layers if layer.stands_alone), None)
+    if alone is not None and len({type(layer) for layer in layers}) > 1:
+        raise ValueError(
+            f"{type(alone).__name__} stands alone: its signals are not Gaussian, so that no other layer can "
+            "stand before or behind it"
+        )
     return tuple(layers)

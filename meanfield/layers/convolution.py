@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from meanfield.layers.base import Layer
 from meanfield.layers.dense import Dense
 from meanfield.numerics.pytrees import register_dataclass
 from meanfield.support import validation
@@ -39,6 +40,9 @@ class Conv(Dense):
     def __init__(self, activation, prior, kernel_size: Sequence[int] = (3, 3)):
         super().__init__(activation, prior)
         object.__setattr__(self, "kernel_size", _sizes("kernel_size", kernel_size))
+
+    def within_batch(self):
+        return Layer.within_batch(self)
 
     def eigenvalues(self, image_size: Sequence[int]) -> Float[Array, "..."]:
         """lambda_k of the average over a kernel's taps, for every Fourier mode of an image of that size.

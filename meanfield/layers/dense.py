@@ -11,10 +11,12 @@ from meanfield.activations.names import as_activation
 from meanfield.dual import Dual, Homogeneous1, Levels, dual_of
 from meanfield.layers.base import Layer
 from meanfield.layers.dense_limits import dense_limit, ends_of
+from meanfield.layers.normalisation import WithinBatch
 from meanfield.layers.one_activation import OneActivation
 from meanfield.layers.parts import Sent
 from meanfield.numerics.pytrees import register_dataclass, replaced
 from meanfield.priors import gaussian_prior
+from meanfield.support import validation
 
 
 @register_dataclass
@@ -48,6 +50,16 @@ class Dense(OneActivation):
     @property
     def keeps_one(self):
         return all(part.keeps_one for part in self.between)
+
+    @property
+    def about_batch(self):
+        return any(part.about_batch for part in self.between)
+
+    def within_batch(self):
+        prior = self.prior.without_bias()
+        if validation.is_traced(self.prior):
+            prior = replaced(prior, weight_var=jnp.where(self.prior.is_valid(), prior.weight_var, jnp.nan))
+        return replaced(self, prior=prior, between=(*self.between, WithinBatch()))
 
     def _behind(self, mean, variance):
         """What the weights multiply, from the mean and the variance of the activations."""

@@ -1,4 +1,4 @@
-"""RMS and layer normalisation, of the stream or of activations (THEORY of layers, section 2)."""
+"""RMS, layer and batch normalisation (THEORY of layers, sections 2 and 8)."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from meanfield.layers.base import Layer
+from meanfield.layers.parts import Part
 from meanfield.numerics.pytrees import register_dataclass, replaced
 from meanfield.support import validation
 
@@ -62,19 +63,9 @@ class Scaling(_Homogeneous):
         return self.by * covariance
 
 
-@register_dataclass
 @dataclass(frozen=True, eq=False)
-class RMSNorm(_Homogeneous):
-    r"""Root mean square normalisation, x -> gain x / sqrt(mean x^2 + eps).
-
-    gain: greater than 0, of every neuron. eps: at least 0, in units of a squared signal. Numbers or
-        arrays; derivatives may be taken with respect to both.
-
-    In a ``Chain`` it stands on the stream of pre-activations, or between an activation and the
-    weights behind it. Raises TypeError or ValueError for what is out of range.
-
-    Source: Zhang & Sennrich, arXiv:1910.07467.
-    """
+class _Norm(_Homogeneous):
+    """A stream divided by its size."""
 
     gain: Any = 1.0
     eps: Any = 0.0
@@ -104,6 +95,21 @@ class RMSNorm(_Homogeneous):
 
     def is_valid(self):
         return jnp.isfinite(self.gain) & (self.gain > 0) & jnp.isfinite(self.eps) & (self.eps >= 0)
+
+
+@register_dataclass
+@dataclass(frozen=True, eq=False)
+class RMSNorm(_Norm):
+    r"""Root mean square normalisation, x -> gain x / sqrt(mean x^2 + eps).
+
+    gain: greater than 0, of every neuron. eps: at least 0, in units of a squared signal. Numbers or
+        arrays; derivatives may be taken with respect to both.
+
+    In a ``Chain`` it stands on the stream of pre-activations, or between an activation and the
+    weights behind it. Raises TypeError or ValueError for what is out of range.
+
+    Source: Zhang & Sennrich, arXiv:1910.07467.
+    """
 
     # --- between an activation and its weights --------------------------------------------
 
@@ -136,3 +142,45 @@ class LayerNorm(RMSNorm):
 
     def on_activations(self, sent):
         return super().on_activations(sent).centred()
+
+
+@register_dataclass
+@dataclass(frozen=True, eq=False)
+class BatchNorm(_Norm):
+    r"""Batch normalisation before an activation, at a large batch; arguments and errors as ``RMSNorm``.
+
+    Every neuron's pre-activation less its mean over the batch, over its standard deviation there. In a
+    ``Chain`` an activation and its weights follow: ``Chain(BatchNorm(), "relu", prior)``.
+
+    What all signals of the batch share is taken away by the next norm, biases and the mean of the activations
+    with it. The statistics are those of what is left: q is the variance about the mean of the batch, c the
+    correlation there, which is 0 between two signals picked at random (-1/(B - 1) in a batch of B). So
+    neither the bias variance nor the anticorrelation matters, chi_1 = gain^2 E phi'^2 / Var phi at the
+    variance gain^2, whatever the weights: at least 1, and 1 only of affine activations. Gradients explode
+    unless a skip connection goes past. The pre-activations with what they share have the variance
+    ``q_map(activation, prior, q=gain**2)``, and the correlation ``c_map(..., c=0, q=gain**2)``.
+
+    Source: Ioffe & Szegedy, arXiv:1502.03167; Yang et al. 2019, arXiv:1902.08129.
+    """
+
+    about_batch = True
+
+
+@register_dataclass
+@dataclass(frozen=True, eq=False)
+class WithinBatch(Part):
+    """What a batch shares, taken away: the mean of the activations. Behind all other parts."""
+
+    about_batch = True
+
+    def on_activations(self, sent):
+        return sent.centred()
+
+    def on_pair(self, first, second, covariance):
+        return covariance
+
+    def affine(self):
+        return 1.0, 0.0
+
+    def asymptote(self, at_zero):
+        return self, jnp.asarray(True), jnp.asarray(True)

@@ -46,6 +46,11 @@ class Part:
     keeps_one: ClassVar[Any] = True
     """Whether equal signals stay equal: C(1) = 1."""
 
+    no_layer: ClassVar[str] = ""
+    """What to use instead where a layer is asked for, if this can be put into none."""
+    about_batch: ClassVar[Any] = False
+    """Whether signals are counted from the mean of their batch, as ``BatchNorm`` leaves them."""
+
     def affine(self) -> tuple[Any, Any] | None:
         """(growth, offset) if the variance goes to growth q + offset, for want of any scale; else None."""
         return None

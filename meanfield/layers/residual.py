@@ -37,6 +37,11 @@ class Residual(Layer):
         if not isinstance(branch, Layer):
             raise TypeError(f"branch must be a layer, as meanfield.Chain makes one, got {branch!r}")
         keeps_contract(branch)
+        if branch.stands_alone:
+            raise ValueError(
+                f"{type(branch).__name__} stands alone: its signals are not Gaussian, and it has a skip "
+                "connection of its own"
+            )
         if not branch.mixes:
             raise ValueError(
                 "branch must end in weights, so that what it adds is independent of the signal: "
@@ -53,6 +58,10 @@ class Residual(Layer):
     @property
     def keeps_one(self):
         return self.branch.keeps_one
+
+    @property
+    def about_batch(self):
+        return self.branch.about_batch
 
     def _sum(self, straight, through):
         return self.skip**2 * straight + self.scale**2 * through

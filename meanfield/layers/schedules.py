@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from meanfield.activations.names import as_activation
 from meanfield.layers.base import Layer
-from meanfield.layers.chain import as_layer
+from meanfield.layers.chain import as_layer, fitting
 from meanfield.support import validation
 
 
@@ -31,6 +31,7 @@ def runs_of(activation, priors, depth=None) -> list[Layer]:
         what, layers = "priors", [as_layer(activation, prior).exact() for prior in priors]
     if not layers:
         raise ValueError(f"a schedule needs at least one of its {what}, got none")
+    fitting(layers)
     if depth is not None and validation.count("depth", depth, low=0) != len(layers):
         raise ValueError(f"depth must be left out, or be the number of {what}: {len(layers)}, got {depth}")
     runs = [_stacked(list(run)) for _, run in itertools.groupby(layers, jax.tree.structure)]
