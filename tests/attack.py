@@ -17,6 +17,7 @@ import numpy as np
 import meanfield as mf
 
 _ROUNDING = 2e-14  # of the oracle's sums, up to 10^7 terms
+_BEYOND = 1e-25  # of slopes that the oracle's twelve standard deviations do not reach
 KINDS = ("step", "bump", "kink", "wave", "growth", "jump", "line", "square")
 
 
@@ -242,7 +243,7 @@ def verdict(phi: Nasty, prior, point, with_pairs=True) -> str:
         return f"q {q} is not the one that is reached"
     slope = float(moments(phi, np.array([q]))[2][0])
     chi_1 = math.inf if phi.jumps and math.isinf(float(point.chi_1)) else prior[0] * slope * q / value
-    tolerance = 1e-8 * max(1, 1 / abs(1 - rate)) * chi_1
+    tolerance = 1e-8 * max(1, 1 / abs(1 - rate)) * chi_1 + _BEYOND
     if math.isfinite(chi_1) and not abs(float(point.chi_1) - chi_1) <= tolerance:
         return f"chi_1 {float(point.chi_1)} is {chi_1}"
     if one_minus_c > 0 and with_pairs:

@@ -36,6 +36,7 @@ def test_the_minimal_rnn_is_that_of_the_reference(x64):
     assert relative(mf.fixed_point(minimal(p)).chi_1, same) <= 1e-10
 
 
+@pytest.mark.slow
 def test_same_inputs_keep_equal_states_equal(x64):
     weight_var = np.linspace(0.5, 40, 24)
     found = mf.fixed_point(mf.MinimalRNN(P(weight_var, 0.1), input_var=2.0))
