@@ -10,7 +10,7 @@ from problems import relative
 
 import meanfield as mf
 from meanfield.activations.survey import survey
-from meanfield.dual.adaptive import moments_of
+from meanfield.dual.adaptive import AdaptiveMoments, moments_of
 
 PRIOR = mf.NormalPrior(2.2, 0.1, -0.5)
 NUMBERS = ("q", "c", "one_minus_c", "chi_q", "chi_c", "chi_1", "chi_perp")
@@ -89,6 +89,30 @@ def test_adaptive_moments_are_those_of_closed_forms(x64):
         1 - np.cos(angles)
     )
     assert relative([p.chord for p in pairs[1:]], chord[1:]) <= 1e-11
+
+
+def test_ten_thousand_oscillations_within_reach_cost_no_digit(x64):
+    moments = moments_of(mf.Activation(lambda x: jnp.sin(10 * x) + 0.3 * x))
+    q = np.array([1e-3, 1.0, 300.0, 1e5])
+    (shift, variance), slope = moments.lines(q), moments.slope_moment(q)
+    mixed = np.exp(-50 * q)  # E x sin(10 x) / 10 q
+    exact = -np.expm1(-200 * q) / 2 + 6 * q * mixed + 0.09 * q
+    assert np.max(np.abs(shift) / np.sqrt(variance)) <= 1e-15 and relative(variance, exact) <= 1e-14
+    assert relative(slope, 50 * (1 + np.exp(-200 * q)) + 6 * mixed + 0.09) <= 1e-14
+    for variance, x in ((300.0, 1.0), (300.0, 1e-3), (1e5, 0.1)):  # where signals meet far from 0 alone
+        chord = -np.expm1(-100 * variance * x) / (2 * variance * x) + 0.09
+        pair = moments.pair(variance, x)
+        assert relative(pair.chord, chord) <= 1e-13
+        assert relative(pair.slope, 50 * np.exp(-100 * variance * x) + 0.09) <= 1e-13
+
+
+def test_runs_of_panels_do_not_depend_on_what_was_asked_before(x64):
+    activation = mf.Activation(lambda x: jnp.sin(7 * x))
+    asked = (np.array([1e4]), np.array([10.0]), np.array([300.0]))
+    first, second = AdaptiveMoments(activation), AdaptiveMoments(activation)
+    forward = [first.lines(q)[1][0] for q in asked]
+    backward = [second.lines(q)[1][0] for q in asked[::-1]][::-1]
+    assert forward == backward
 
 
 def test_what_overflows_is_unbounded_or_not_converged(x64):

@@ -103,17 +103,22 @@ class Panels:
 
 
 class Ladder:
-    """Runs of every width, each made of those below it."""
+    """Runs of every width, each made of the one below, from where panels begin to be joined.
+
+    Which is made of which does not depend on what was asked for before.
+    """
 
     def __init__(self, edges: np.ndarray, value: Function, slope: Function, rule: Rule):
         self._panels, self._rule = lambda: Panels.single(edges, value, slope, rule.nodes), rule
+        self._lowest = math.frexp(float(np.median(np.diff(edges))))[1] + 2
         self._levels: dict[int, Panels] = {}
 
     def at(self, sd: float) -> Panels:
         """Panels for Gaussians at least this wide."""
-        level = math.frexp(sd)[1]
+        return self._at(math.frexp(sd)[1])
+
+    def _at(self, level: int) -> Panels:
         if level not in self._levels:
-            finer = [k for k in self._levels if k < level]
-            below = self._levels[max(finer)] if finer else self._panels()
+            below = self._at(level - 1) if level > self._lowest else self._panels()
             self._levels[level] = below.runs(self._rule.width * math.ldexp(0.25, level))
         return self._levels[level]
