@@ -7,8 +7,8 @@ and steep steps end up between panels or in tiny ones, wherever they are.
 
 What is seen: steps of any width; features that rise and fall again if they are wider than about 1/4000 of
 their distance from the origin within |u| < 512, and than 1/1000 of it beyond. A narrower one may fall
-between two nodes and be missed. What needs more than 16,384 panels in an octave (within |u| < 8192, 512
-beyond) is not resolved there: sin(10 u) is, up to |u| = 8192.
+between two nodes and be missed. What needs more than 16,384 panels in an octave (512
+within |u| < 1/64 and beyond 8192) is not resolved there: sin(10 u) is, up to |u| = 8192.
 """
 
 from collections.abc import Callable
@@ -24,8 +24,10 @@ _BINS = np.append((_OCTAVES[:-1, None] * (1 + np.arange(16) / 16)).ravel(), _OCT
 _NEAREST_BIN = 16 * 24  # a pole at the origin is seen from there on
 _FINE = (2**-6, 2**9)  # distances within which the line is looked at more closely
 _PANELS, _FINE_PANELS = 64, 256  # that an octave begins with
-_MOST, _MOST_FAR = 1 << 14, 512  # panels in an octave, up to a distance and beyond: more are rough
+_MOST, _MOST_ELSEWHERE = 1 << 14, 512  # panels in an octave, at distances 2^-6 to 2^13: with more it is rough
 _FAR = 2.0**13
+_QUIET = (2.0**-40, 2.0**-12)  # distances within which what does not fall is the noise of phi
+_NOISIEST = 1e-12  # of phi there
 _TINY = 8e-16  # relative width of a panel that can't be halved
 _JUMP = (
     1e-4  # of the largest value: what phi does not do continuously in 1e-12 of the distance from the origin
@@ -114,7 +116,17 @@ class _Look:
         size = np.where(np.isfinite(size), size, np.inf)
         self.largest = np.zeros(_BINS.size - 1)
         np.maximum.at(self.largest, _bin(np.abs(low + width / 2)), size)
+        self._noise = self._noise_of(np.abs(low), values)
         self._envelope = np.maximum.accumulate(np.where(np.isfinite(self.largest), self.largest, 1e300))
+
+    @staticmethod
+    def _noise_of(distance, values) -> float:
+        """Rounding that phi brings along: sin(10 (x - 8)) is as good as its argument."""
+        near = values[(distance > _QUIET[0]) & (distance < _QUIET[1])]
+        if not np.all(np.isfinite(near)):
+            return 0.0
+        last = np.max(np.abs((near @ _TO_SERIES.T)[:, -3:]), axis=1)
+        return float(min(8 * np.median(last), _NOISIEST * np.max(np.abs(near))))
 
     def _values(self, low, width) -> np.ndarray:
         points = low[:, None] + width[:, None] * (1 + _COSINES) / 2
@@ -126,7 +138,7 @@ class _Look:
             steepest = np.max(np.abs(np.diff(values, axis=1)), axis=1) / width
         distance, largest = np.maximum(np.abs(low), np.abs(low + width)), np.max(np.abs(values), axis=1)
         noise = 2e-15 * (steepest * distance + largest + abs(self._origin))
-        return _RESOLVED * self._envelope[_bin(distance)] + noise
+        return _RESOLVED * self._envelope[_bin(distance)] + noise + self._noise
 
     def _resolved(self, low, width) -> np.ndarray:
         """Whether a polynomial takes the values on each panel, to rounding; or nothing would."""
@@ -146,7 +158,8 @@ class _Look:
             low, width = low[~good], width[~good]
             octave = _octave(low, width)
             found, counts = np.unique(octave, return_counts=True)
-            most = np.where(_OCTAVES[np.abs(found)] <= _FAR * _FIRST, _MOST, _MOST_FAR)
+            inside = (_OCTAVES[np.abs(found)] >= _FINE[0]) & (_OCTAVES[np.abs(found)] <= _FAR * _FIRST)
+            most = np.where(inside, _MOST, _MOST_ELSEWHERE)
             rough = np.union1d(rough, found[counts > most])
             stays = ~np.isin(octave, rough)
             low, width = low[stays], width[stays] / 2
