@@ -215,7 +215,7 @@ class _Look:
         distance = np.maximum(np.abs(low), np.abs(high))
         at_zero = (low < 0) & (high > 0)
         size = self._envelope[_bin(np.where(at_zero, 1e-8, distance))]
-        size = np.maximum(size, _UNDERFLOW * self._envelope[_bin(np.array(1.0))])
+        size = np.maximum(size, _UNDERFLOW * self._envelope[_bin(np.ones(1))])
         return (high - low <= np.maximum(1e-12 * distance, 4 * _OCTAVES[0])) & (rise > _JUMP * size)
 
 
