@@ -89,6 +89,7 @@ def output_of(code, framework, folder):
         framework == "torch"
         and subprocess.run([python, "-c", "import torch"], capture_output=True).returncode
     ):
+        assert "MEANFIELD_TORCH_PYTHON" not in os.environ, f"{python} was named for PyTorch and has none"
         pytest.skip("PyTorch is not installed")
     file = folder / "snippet.py"
     file.write_text(code)

@@ -24,7 +24,8 @@ def test_the_variance_of_relu_wanders_as_in_closed_form(kappa, closed_form):
     expected = 5 - 12 * kappa / np.pi + 4 * kappa**2 / np.pi * (1 - 1 / np.pi)
     assert expected / (1 - kappa / np.pi) ** 2 == pytest.approx(closed_form, rel=1e-5)
     _, noise = Wandering(as_activation("relu"))._wandering(columns(mf.NormalPrior(2.0, 0.0, kappa)))
-    np.testing.assert_allclose(noise, closed_form, rtol=5e-3)
+    # The mean, which meets the kink, enters with kappa: 200 Gauss-Hermite nodes miss it by 1e-3.
+    np.testing.assert_allclose(noise, closed_form, rtol=3e-3 * kappa + 1e-13)
 
 
 def test_the_cost_of_a_parabola_is_its_height():
