@@ -225,7 +225,8 @@ def _check_elementwise(fn, program, count: int, what: str) -> None:
         x = jnp.asarray([0.3, -0.7, 1.1, -2.3, 0.9])  # in no order
         params = [jnp.asarray(0.5)] * count
         one_by_one = program if program is not fn else lambda x, *p: jnp.stack([fn(one, *p) for one in x])
-        values = (_traceable(f, (x, *params), what, lambda f: f) for f in (fn, one_by_one))
+        # Compiled: operation by operation JAX would compile each of them.
+        values = (_traceable(f, (x, *params), what, jax.jit) for f in (fn, one_by_one))
         together, alone = (np.asarray(value, np.float64) for value in values)
     if not np.allclose(together, alone, rtol=1e-4, atol=1e-5, equal_nan=True):
         raise TypeError(

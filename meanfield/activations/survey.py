@@ -11,10 +11,13 @@ between two nodes and be missed. What needs more than 16,384 panels in an octave
 within |u| < 1/64 and beyond 8192) is not resolved there: sin(10 u) is, up to |u| = 8192.
 """
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+
+from meanfield.numerics.memo import Memo
 
 _NODES = 16
 _RESOLVED = 1e-13  # of a panel's last coefficients, relative to the largest value up to there
@@ -59,7 +62,15 @@ class Survey:
 
         Infinite where phi grows so quickly that there are none.
         """
-        sd = np.sqrt(q)[..., None]
+        q = np.asarray(q, np.float64)
+        return self._tails((q.shape, q.tobytes()), lambda: self._tail(np.sqrt(q)[..., None]))
+
+    @functools.cached_property
+    def _tails(self) -> Memo[np.ndarray]:
+        """Of arrays of variances asked for lately: every moment at them asks again."""
+        return Memo(16)
+
+    def _tail(self, sd) -> np.ndarray:
         with np.errstate(divide="ignore"):
             size = 2 * np.log(np.minimum(self.largest, 1e308))
         near, far = _BINS[:-1] / sd, _BINS[1:] / sd

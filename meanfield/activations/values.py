@@ -25,10 +25,10 @@ def slopes_of(program: Callable, params: tuple) -> Callable[[np.ndarray], np.nda
 def _in_blocks(job, program, params, u: np.ndarray) -> np.ndarray:
     values = np.empty(u.size)
     with jax.enable_x64(True), jax.ensure_compile_time_eval():
-        params = tuple(jnp.asarray(p, float) for p in params)
+        params = tuple(np.asarray(p, np.float64) for p in params)
         for start in range(0, u.size, _BLOCK):
             part = u[start : start + _BLOCK]
-            found = _compiled(job)(program, jnp.asarray(np.pad(part, (0, _BLOCK - part.size))), params)
+            found = _compiled(job)(program, np.pad(part, (0, _BLOCK - part.size)), params)
             values[start : start + _BLOCK] = np.asarray(found)[: part.size]
     return values
 

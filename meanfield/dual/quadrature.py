@@ -51,7 +51,7 @@ def graded_nodes(
     (2 k sum(counts),); the weights include the standard normal density.
     """
     landmarks = jnp.clip(landmarks, low, high)
-    before, after = (jnp.asarray(x, landmarks.dtype) for x in (low, high))  # ends of the cells
+    before, after = low, high  # ends of the cells
     if landmarks.size == 2:  # the common case; sorting and joining compile slowly
         first, middle = np.array([True, False]), jnp.sum(landmarks) / 2
         # Not by min and max, whose derivative asks whether numbers are equal that XLA may compute twice.
@@ -64,7 +64,8 @@ def graded_nodes(
         after = jnp.pad(middle, (0, 1), constant_values=high)
     sides = np.repeat([-1, 1], landmarks.size)[:, None]
     start = jnp.tile(landmarks, 2)[:, None]
-    size = jnp.where(sides < 0, start - jnp.tile(before, 2)[:, None], jnp.tile(after, 2)[:, None] - start)
+    on_both_sides = lambda x: jnp.tile(x, 2)[:, None] if landmarks.size > 1 else x
+    size = jnp.where(sides < 0, start - on_both_sides(before), on_both_sides(after) - start)
     (x, w), (x_far, w_far) = ((jnp.asarray(a, landmarks.dtype) for a in gauss_legendre(n)) for n in counts)
     near = jnp.minimum(size, 1.0)
     reach = jnp.arcsinh(near / scale)
@@ -86,7 +87,7 @@ def nodes_at(q: Scalar, landmarks, scale: float, refinement: float = 1) -> tuple
     root = jnp.sqrt(q)
     tail = _tail(root.dtype)
     t, w = graded_nodes(
-        jnp.asarray(landmarks, root.dtype) / root,
+        np.asarray(landmarks, root.dtype) / root,
         jnp.minimum(1.0, scale / root),
         -tail,
         tail,
@@ -141,7 +142,7 @@ class QuadratureDual(Dual):
         """Nodes and weights of the rule at variances of shape (n,), for a look from outside."""
         with jax.enable_x64(True), jax.ensure_compile_time_eval():
             laid = _nodes_at(
-                jnp.asarray(q), self.activation.landmarks, self.activation.scale, self.refinement
+                np.asarray(q), self.activation.landmarks, self.activation.scale, self.refinement
             )
         return np.asarray(laid[0]), np.asarray(laid[1])
 

@@ -33,7 +33,7 @@ from meanfield.fixed_points.regular import regular_point, regular_variance
 from meanfield.fixed_points.result import FixedPoint, raise_errors
 from meanfield.layers import Layer
 from meanfield.layers.families import Family
-from meanfield.numerics.broadcasting import is_shared, pointwise
+from meanfield.numerics.broadcasting import count_points, is_shared, pointwise
 from meanfield.numerics.compiling import optimization_for
 from meanfield.status import Status
 from meanfield.support import validation
@@ -197,7 +197,7 @@ class TabulatedSolver(PointSolver):
         self.most, self._shapes = (1 << 14, _FEW) if jax.default_backend() == "cpu" else (1 << 20, _MANY)
         self._points, self._opposite, self._tables = points, points.may_be_opposite, tables
         self._exact = DirectSolver(points, example)
-        self._run = functools.partial(run_job, optimization=optimization_for(size))
+        self._optimization = optimization_for(size)
         self._as_shipped = size < _FEWEST_FOR_TABLE
         self._lock = threading.Lock()
         self._lines = _OnDevices([table.lines_alone.alone() for table in self._tables])
@@ -205,10 +205,11 @@ class TabulatedSolver(PointSolver):
 
     def solve(self, columns, device=None):
         plain, q0, c0 = self._points.at(columns)
-        run = functools.partial(self._run, device)
+        run = functools.partial(run_job, device, optimization=self._optimization)
+        rare = functools.partial(self._run_rare, device)
         few = len(columns[0]) <= _FEW[0]
         shapes = (len(columns[0]),) if few else self._shapes
-        found = variances_reached(run, plain.with_moments(self._lines.on(device)), q0, shapes)
+        found = variances_reached(run, plain.with_moments(self._lines.on(device)), q0, shapes, rare)
         layer = plain.with_moments(self._lines.on(device))
         q, status = found.pop("q"), found.pop("status")
         finite = status == Status.CONVERGED
@@ -223,7 +224,7 @@ class TabulatedSolver(PointSolver):
         limits = is_limit(status)
         others = ~np.where(finite, solved | beyond, limits)
         for where, job, sizes in ((limits, limit_job, shapes[-1:]), (others, _correlation, shapes)):
-            job = functools.partial(run, job, opposite=self._opposite)
+            job = functools.partial(rare, job, opposite=self._opposite)
             fill(values, where, job, layer, q, status, c0, shapes=sizes)
         poor = ~beyond & (values["status"] == Status.INACCURATE)
         if poor.any():  # of the table, or of the source as well, which then need not be asked
@@ -234,6 +235,12 @@ class TabulatedSolver(PointSolver):
         most = self._exact.most
         fill(values, poor | beyond, exact, plain, q0, c0, shapes=(1, min(most, q.size)) if few else (most,))
         return values
+
+    def _run_rare(self, device, job, *trees, **static) -> Any:
+        """A job that only some points need: for few of them, in little time compiled and slow to run."""
+        few = count_points(trees) <= _FEW[0] or job is limit_job  # which has next to nothing to do
+        optimization = 0 if few and self._optimization is not None else self._optimization
+        return run_job(device, job, *trees, optimization=optimization, **static)
 
     def _serves(self, panels) -> np.ndarray:
         """Whether there is a table, or will be, at the panels of each point."""
@@ -308,11 +315,14 @@ def run_job(device, job: Callable, layer: Layer, *arrays, optimization=None, **s
 _WHOLE_CHUNK = 1 << 30
 
 
-def variances_reached(run, lines, q0, shapes) -> Values:
-    """What ``_met`` tells, the points that are not regular by the solver that knows every case."""
+def variances_reached(run, lines, q0, shapes, rare=None) -> Values:
+    """What ``_met`` tells, the points that are not regular by the solver that knows every case.
+
+    rare: what runs that one, ``run`` if left out.
+    """
     found = on_host(run(_regular_variance, lines, q0))
     sure = found.pop("sure")
-    fill(found, ~sure, functools.partial(run, _variance), lines, q0, shapes=shapes)
+    fill(found, ~sure, functools.partial(rare or run, _variance), lines, q0, shapes=shapes)
     return found
 
 

@@ -1,10 +1,13 @@
 """The dense layer: an activation, weights behind it, and what stands between the two."""
 
+import functools
+import operator
 from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from meanfield.activations.activation import Activation
 from meanfield.activations.names import as_activation
@@ -201,9 +204,9 @@ class Dense(OneActivation):
 
         values, slopes = self.dual.line_rates(q)
         variance, mean_square = (x / q for x in values)
-        return jnp.stack(
-            [variance, mean_square, 1 / q, slopes[0] - variance, slopes[1] - mean_square], axis=-1
-        )
+        columns = [variance, mean_square, 1 / q, slopes[0] - variance, slopes[1] - mean_square]
+        on_host = all(isinstance(x, np.ndarray) for x in columns)
+        return (np if on_host else jnp).stack(columns, axis=-1)
 
     def growth_from(self, row):
         if self.between:
@@ -224,7 +227,7 @@ class Dense(OneActivation):
         return square, prior.bias_var * rows[..., 2]
 
     def least_ratio(self, rows):
-        share = jnp.minimum(1 - self.prior.anticorrelation, 1.0)
+        share = np.minimum(1 - self.prior.anticorrelation, 1.0)
         return (
             self.prior.weight_var * (rows[..., 0] + share * rows[..., 1]) + self.prior.bias_var * rows[..., 2]
         )
@@ -246,9 +249,9 @@ class Dense(OneActivation):
     # --- parameters -----------------------------------------------------------------------
 
     def is_valid(self):
-        finite = [jnp.all(jnp.isfinite(p)) for p in self.activation.params]
-        parts = [part.is_valid() for part in self.between]
-        return self.prior.is_valid() & jnp.all(jnp.array([True, *finite, *parts]))
+        finite = (abs(p) < np.inf for p in self.activation.params)
+        parts = (part.is_valid() for part in self.between)
+        return functools.reduce(operator.and_, (*finite, *parts), self.prior.is_valid())
 
     def guarded(self, valid):
         prior = self.prior.guarded(valid)

@@ -22,12 +22,12 @@ def pointwise(fn, layer, *arrays, static=(), at_once=None, optimization=None, sh
     if layer.traced:
         return jax.jit(lambda *trees: _pointwise(fn, static, limit, stacked, trees, shared))(*trees)
     if optimization is None:
-        optimization = optimization_for(_size(trees, stacked))
+        optimization = optimization_for(count_points(trees, stacked))
     return _COMPILED[optimization](fn, static, limit, stacked, trees, shared)
 
 
-def _size(trees, stacked) -> int:
-    """Number of points."""
+def count_points(trees, stacked=False) -> int:
+    """To how many points the leaves of a layer and of what stands beside it broadcast; see ``pointwise``."""
     shapes = [np.shape(x) for x in jax.tree.leaves(trees, is_leaf=is_shared) if not is_shared(x)]
     whole = len(jax.tree.leaves(trees[0], is_leaf=is_shared)) if stacked else 0
     return max(

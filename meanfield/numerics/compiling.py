@@ -65,14 +65,14 @@ def is_tracing(*trees) -> bool:
 def options_of(optimization: int) -> dict:
     """What this version of XLA knows of the options, on a CPU."""
     wanted = {"xla_backend_optimization_level": optimization, "xla_cpu_use_fusion_emitters": False}
-    return {name: value for name, value in wanted.items() if _is_known(name, value)}
-
-
-def _is_known(option: str, value) -> bool:
     if jax.default_backend() != "cpu":
-        return False
+        return {}
+    return wanted if _known(wanted) else {name: x for name, x in wanted.items() if _known({name: x})}
+
+
+def _known(options: dict) -> bool:
     try:
-        jax.jit(lambda x: x, compiler_options={option: value}).lower(0.0).compile()
+        jax.jit(lambda x: x, compiler_options=options).lower(0.0).compile()
     except Exception:  # an option of another version
         return False
     return True

@@ -1,5 +1,6 @@
 """Values kept for the process, a bounded number of them."""
 
+import contextlib
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
@@ -16,10 +17,17 @@ class Memo(Generic[T]):
 
     def __call__(self, key: Hashable, make: Callable[[], T]) -> T:
         """The value kept under ``key``, made now if there is none. Two threads may both make it."""
-        if key not in self._kept:
-            self._kept[key] = made = make()
+        try:
+            value = self._kept[key]
+        except KeyError:
+            value = self._kept[key] = make()
             while len(self._kept) > self._most:
-                self._kept.popitem(last=False)
-            return made
-        value = self._kept[key] = self._kept.pop(key)  # the newest now
+                self._forget_oldest()
+            return value
+        with contextlib.suppress(KeyError):  # another thread may have taken it out
+            self._kept.move_to_end(key)
         return value
+
+    def _forget_oldest(self) -> None:
+        with contextlib.suppress(KeyError):
+            self._kept.popitem(last=False)

@@ -49,9 +49,8 @@ class Prior:
 
     def is_valid(self):
         """Where the parameters are inside their domain; works on traced values."""
-        w, b, k = (jnp.asarray(x) for x in (self.weight_var, self.bias_var, self.anticorrelation))
-        finite = jnp.isfinite(w) & jnp.isfinite(b) & jnp.isfinite(k)
-        return finite & (w >= 0) & (b >= 0) & (k <= 1)
+        w, b, k = self.weight_var, self.bias_var, self.anticorrelation
+        return (w >= 0) & (w < np.inf) & (b >= 0) & (b < np.inf) & (k <= 1) & (k > -np.inf)
 
     def guarded(self, valid):
         """This prior where ``valid``, and elsewhere one under which every solver is safe."""
