@@ -248,6 +248,22 @@ def test_points_that_are_not_regular_are_solved_one_by_one(name, q0, grid, statu
     assert statuses <= close_to_fixed_points(name, diagram)
 
 
+def test_q_need_only_increase_on_the_way(monkeypatch):
+    def wavy(x):
+        return jax.numpy.tanh(1.3 * x) + 0.1 * jax.numpy.sin(x)  # of waves at the largest q nothing is known
+
+    def refuse(*_):
+        raise AssertionError("a point was taken for an irregular one")
+
+    grid = dict(weight_var=np.linspace(0.5, 2, 20), bias_var=np.linspace(0.01, 0.5, 21))
+    monkeypatch.setattr(points, "_variance", refuse)
+    diagram = mf.phase_diagram(wavy, **grid)
+    monkeypatch.undo()
+    assert diagram.q.max() < 3
+    assert close_to_fixed_points(wavy, diagram, sample=12) == {mf.Status.CONVERGED}
+    assert close_to_fixed_points(wavy, mf.phase_diagram(wavy, **grid, q0=1e4), 12) == {mf.Status.CONVERGED}
+
+
 def test_a_diagram_of_a_bounded_piecewise_linear_activation_is_that_of_its_closed_form():
     grid = dict(weight_var=np.linspace(0.5, 4, 40), bias_var=np.linspace(0.01, 0.5, 25))
     assert close_to_fixed_points("hard_tanh", mf.phase_diagram("hard_tanh", **grid)) == {0}

@@ -63,7 +63,10 @@ class Survey:
         Infinite where phi grows so quickly that there are none.
         """
         q = np.asarray(q, np.float64)
-        return self._tails((q.shape, q.tobytes()), lambda: self._tail(np.sqrt(q)[..., None]))
+        # Some at a time: bins times variances are more than a processor keeps at hand.
+        parts = np.array_split(np.sqrt(q).ravel()[:, None], max(1, -(-q.size // 64)))
+        make = lambda: np.concatenate([self._tail(part) for part in parts]).reshape(q.shape)
+        return self._tails((q.shape, q.tobytes()), make)
 
     @functools.cached_property
     def _tails(self) -> Memo[np.ndarray]:
@@ -73,12 +76,14 @@ class Survey:
     def _tail(self, sd) -> np.ndarray:
         with np.errstate(divide="ignore"):
             size = 2 * np.log(np.minimum(self.largest, 1e308))
-        near, far = _BINS[:-1] / sd, _BINS[1:] / sd
-        peak = np.max(size - far**2 / 2 + np.log(np.minimum(far - near, 1.0)), axis=-1)
-        matters = size - near**2 / 2 > np.maximum(peak, _UNSEEN)[..., None] - _LOST
+        with np.errstate(over="ignore", invalid="ignore"):
+            falls = (_BINS / sd) ** 2 / 2
+            width = np.minimum(np.log(np.diff(_BINS)) - np.log(sd), 0.0)
+            peak = np.max(size - falls[..., 1:] + width, axis=-1)
+            matters = size - falls[..., :-1] > np.maximum(peak, _UNSEEN)[..., None] - _LOST
         last = size.size - 1 - np.argmax(matters[..., ::-1], axis=-1)
         some = np.any(matters, axis=-1)
-        end = np.take_along_axis(far, last[..., None], -1)[..., 0]
+        end = _BINS[1 + last] / sd[..., 0]
         reach = np.where(some & (last == size.size - 1), np.inf, np.where(some, end, 0.0))
         return np.maximum(reach, _TAIL)
 

@@ -141,9 +141,7 @@ class QuadratureDual(Dual):
     def nodes(self, q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Nodes and weights of the rule at variances of shape (n,), for a look from outside."""
         with jax.enable_x64(True), jax.ensure_compile_time_eval():
-            laid = _nodes_at(
-                np.asarray(q), self.activation.landmarks, self.activation.scale, self.refinement
-            )
+            laid = _nodes_at(np.asarray(q), self.activation.landmarks, self.activation.scale, self.refinement)
         return np.asarray(laid[0]), np.asarray(laid[1])
 
     @property

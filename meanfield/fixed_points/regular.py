@@ -1,10 +1,9 @@
 r"""Fixed points of many priors from tables: the regular ones, without a loop that waits for the slowest.
 
-A point is *regular* if Q increases everywhere (which its anticorrelation decides), the growth changes
-sign clearly on the way from q0, and the tables place q* and theta* so well that three steps of
-Newton's method end in rounding. Nearly all points of a diagram are; ``sure`` says which, and the
-others are left to ``variance`` and ``layers``, which know every case. Everything here is a fixed
-number of operations a point.
+A point is *regular* if Q increases on the way from q0, the growth changes sign clearly there, and the
+tables place q* and theta* so well that three steps of Newton's method end in rounding. Nearly all
+points of a diagram are; ``sure`` says which, and the others are left to ``variance`` and ``layers``,
+which know every case. Everything here is a fixed number of operations a point.
 """
 
 import dataclasses
@@ -101,7 +100,8 @@ def regular_variance(layer, q0):
     )
     end = jnp.where(direction > 0, Status.UNBOUNDED, Status.VANISHING)
     status = jnp.where(none, end, Status.CONVERGED)
-    increasing = frozen.is_increasing(jnp.exp(scan.log_q), scan.rows)
+    last = jnp.where(none, jnp.where(direction > 0, scan.log_q.size - 2, 0), left)
+    increasing = frozen.is_increasing(jnp.exp(scan.log_q), scan.rows, first, last)
     sure = increasing & (start > 0) & (jnp.abs(excess) > 32 * eps)
     sure &= none | (crossing & clear & solved & (left > 0))
     return q, status, sure & layer.is_valid()

@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Self
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from meanfield.dual.choice import warn_where_unresolved
@@ -196,10 +197,15 @@ class Layer(Part, ABC):
         """Relative error of E phi'^2, likewise."""
         raise NotImplementedError
 
-    def is_increasing(self, q: Float[Array, " n"], rows) -> Array:
-        """Whether Q increases from each of the variances of ``growth_rows`` to the next."""
+    def is_increasing(self, q: Float[Array, " n"], rows, first, last) -> Array:
+        """Whether Q increases from node to node of ``growth_rows`` in all cells between two, given by index.
+
+        The first is often the same for many parameters.
+        """
         image = (self.growth_from(rows)[0] + 1) * q
-        return jnp.all(jnp.diff(image) >= -1e-11 * image[1:])
+        index = np.arange(q.size - 1)
+        between = (index >= jnp.minimum(first, last)) & (index <= jnp.maximum(first, last))
+        return ~jnp.any((jnp.diff(image) < -1e-11 * image[1:]) & between)
 
     # --- parameters -----------------------------------------------------------------------
 

@@ -232,19 +232,22 @@ class Dense(OneActivation):
             self.prior.weight_var * (rows[..., 0] + share * rows[..., 1]) + self.prior.bias_var * rows[..., 2]
         )
 
-    def is_increasing(self, q, rows):
-        """Whether Q increases from node to node, which the anticorrelation alone decides."""
+    def is_increasing(self, q, rows, first, last):
+        """By the anticorrelation alone: that decides in which cells Q falls."""
         if self.between:
-            return super().is_increasing(q, rows)
+            return super().is_increasing(q, rows, first, last)
         variance, mean_square = rows[:, 0] * q, rows[:, 1] * q
         rise, mean_rise = (jnp.diff(x) + 1e-11 * x[1:] for x in (variance, mean_square))
         ratio = -rise / jnp.where(mean_rise == 0, 1.0, mean_rise)
-        least = jnp.max(
-            jnp.where(mean_rise > 0, ratio, jnp.where((mean_rise == 0) & (rise < 0), jnp.inf, -jnp.inf))
-        )
-        most = jnp.min(jnp.where(mean_rise < 0, ratio, jnp.inf))
+        # Of each cell: the shares of the mean above and below which Q increases.
+        least = jnp.where(mean_rise > 0, ratio, jnp.where((mean_rise == 0) & (rise < 0), jnp.inf, -jnp.inf))
+        most = jnp.where(mean_rise < 0, ratio, jnp.inf)
+        bounds, index = jnp.stack([least, -most]), np.arange(rise.size)
+        upward = jax.lax.cummax(jnp.where(index >= first, bounds, -jnp.inf), axis=1)
+        downward = jax.lax.cummax(jnp.where(index <= first, bounds, -jnp.inf), axis=1, reverse=True)
+        least, most = jnp.where(last >= first, upward[:, last], downward[:, last])
         share = 1 - self.prior.anticorrelation
-        return (share >= least) & (share <= most)
+        return (share >= least) & (-share >= most)
 
     # --- parameters -----------------------------------------------------------------------
 
