@@ -155,6 +155,31 @@ def test_diagram_has_the_phases_of_phase_diagram_in_their_colours():
         assert axis["range"] == [RANGES[name].low, RANGES[name].high]
 
 
+@pytest.mark.parametrize(
+    "setting, phases, names",
+    [
+        (Settings(), ["ORDERED", "CHAOTIC"], ["chi_1 = 1"]),
+        (
+            Settings("relu", anticorrelation=0.9),
+            ["ORDERED", "CHAOTIC"],
+            ["chi_1 = 1", "edge of the bounded phase", "unbounded variance"],
+        ),
+        (
+            Settings("relu"),
+            ["ORDERED", "NEUTRAL"],
+            ["edge of the bounded phase", "unbounded variance"],
+        ),
+    ],
+    ids=["tanh", "relu, rows anti-correlated", "relu"],
+)
+def test_the_legend_names_what_is_to_be_seen_and_nothing_else(setting, phases, names):
+    diagram = view.diagram(setting)
+    seen, marked = pictures.visible_in(diagram)
+    assert [p.name for p in seen] == phases
+    assert marked == names
+    assert len(page._phase_legend(diagram)) == len(phases) + len(names)
+
+
 # --- what is prepared in the background ----------------------------------------
 
 

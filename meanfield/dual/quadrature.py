@@ -15,6 +15,7 @@ import dataclasses
 import functools
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -51,7 +52,8 @@ def graded_nodes(
     (2 k sum(counts),); the weights include the standard normal density.
     """
     landmarks = jnp.clip(landmarks, low, high)
-    before, after = low, high  # ends of the cells
+    before: Any = low  # ends of the cells
+    after: Any = high
     if landmarks.size == 2:  # the common case; sorting and joining compile slowly
         first, middle = np.array([True, False]), jnp.sum(landmarks) / 2
         # Not by min and max, whose derivative asks whether numbers are equal that XLA may compute twice.
@@ -87,7 +89,7 @@ def nodes_at(q: Scalar, landmarks, scale: float, refinement: float = 1) -> tuple
     root = jnp.sqrt(q)
     tail = _tail(root.dtype)
     t, w = graded_nodes(
-        np.asarray(landmarks, root.dtype) / root,
+        jnp.divide(np.asarray(landmarks, root.dtype), root),
         jnp.minimum(1.0, scale / root),
         -tail,
         tail,

@@ -8,8 +8,9 @@ from meanfield.explorer import pictures
 from meanfield.explorer.settings import CHOICES, RANGES, Settings
 from meanfield.explorer.view import STARTS_C, STARTS_Q, Numbers
 from meanfield.explorer.workbench import Answer, Workbench
+from meanfield.grids.phase_diagrams import PhaseDiagram
 from meanfield.plotting.colours import LINE_COLOURS, PHASE_COLOURS
-from meanfield.status import Phase, Status
+from meanfield.status import Status
 
 
 def _sub(letter: str, below: str = "", above: str = "") -> list:
@@ -115,7 +116,7 @@ def _panels() -> list:
             "diagram",
             ["phase diagram", html.Span(id="progress", role="status")],
             "wide",
-            _phase_legend(),
+            [],
         ),
         _panel("cobweb", ["c-map at ", html.Span(id="map-variance")], "wide", []),
         _panel("variance", "variance by layer", "", _start_legend(_sub("q", above="0"), STARTS_Q)),
@@ -128,7 +129,7 @@ def _panel(name: str, title, size: str, legend: list) -> html.Figure:
     picture = (
         _diagram() if name == "diagram" else html.Img(id=name, alt=f"{name} picture", className="picture")
     )
-    caption = html.Div(legend, className="legend")
+    caption = html.Div(legend, className="legend", id=f"{name}-legend")
     return html.Figure(
         [html.Figcaption(title), picture, caption], className=f"panel {size}", id=f"{name}-panel"
     )
@@ -148,24 +149,28 @@ def _swatch(colour: str) -> html.Span:
     return html.Span(className="swatch", style={"background": colour})
 
 
-def _phase_legend() -> list:
-    phases = [
-        html.Span([_swatch(PHASE_COLOURS[p]), p.name.lower()])
-        for p in (Phase.ORDERED, Phase.CRITICAL, Phase.CHAOTIC, Phase.NEUTRAL)
-    ]
-    lines = [
-        html.Span([html.Span("—", className="mark"), html.Span([*_sub("χ", "1"), " = 1"])]),
-        html.Span([html.Span("- -", className="mark"), "edge of the bounded phase"]),
-        html.Span([html.Span("╱", className="mark"), "unbounded"]),
-        html.Span([html.Span("∙", className="mark"), "vanishing"]),
-    ]
-    return [*phases, *lines]
+_MARKS: dict[str, tuple[str, list]] = {
+    pictures.CRITICAL_LINE: ("—", [*_sub("χ", "1"), " = 1"]),
+    pictures.EDGE: ("- -", [pictures.EDGE]),
+    "unbounded variance": ("╱", ["unbounded variance"]),
+    "vanishing variance": ("∙", ["vanishing variance"]),
+    "marginal variance": ("╲", ["marginal variance"]),
+    "no stable fixed point": ("×", ["no stable fixed point"]),
+    "not resolved": ("+", ["not resolved"]),
+}
+
+
+def _phase_legend(diagram: PhaseDiagram | None) -> list:
+    """What is to be seen in the diagram."""
+    phases, names = pictures.visible_in(diagram)
+    marks = [html.Span([html.Span(_MARKS[n][0], className="mark"), html.Span(_MARKS[n][1])]) for n in names]
+    return [*(html.Span([_swatch(PHASE_COLOURS[p]), p.name.lower()]) for p in phases), *marks]
 
 
 def _start_legend(symbol: list, starts) -> list:
     lines = [
-        html.Span([html.Span(className="dash", style={"background": colour}), f"{start:g}"])
-        for start, colour in zip(starts, LINE_COLOURS, strict=False)
+        html.Span([html.Span(className="dash", style={"borderTop": f"3px {dash} {colour}"}), f"{start:g}"])
+        for start, colour, (_, dash) in zip(starts, LINE_COLOURS, pictures.START_DASHES, strict=False)
     ]
     return [html.Span(html.Span([*symbol, " ="])), *lines]
 
@@ -201,6 +206,7 @@ def _connect(app: Dash, workbench: Workbench) -> None:
 
     @app.callback(
         Output("diagram", "figure"),
+        Output("diagram-legend", "children"),
         Output("point", "style"),
         *(Output(name, "src") for name in _PICTURES),
         *(Output(name, "children") for name in ("numbers", "verdict", "status", "progress", "map-variance")),
@@ -217,9 +223,11 @@ def _connect(app: Dash, workbench: Workbench) -> None:
         if key is None and shown_before and shown_before[0] == settings.activation:
             # That of another anticorrelation stays until its successor is there.
             key = shown_before
-        diagram = no_update if key == shown_before else pictures.phase_picture(answer.diagram)
+        is_shown = key == shown_before
+        diagram = no_update if is_shown else pictures.phase_picture(answer.diagram)
+        legend = no_update if is_shown else _phase_legend(answer.diagram)
         data = {"settings": vars(settings), "pending": bool(answer.pending), "diagram": key}
-        return diagram, _place(settings), *_draw(answer), *_words(answer, complaints), data
+        return diagram, legend, _place(settings), *_draw(answer), *_words(answer, complaints), data
 
     names = [Input(name, "value") for name in controls]
     app.clientside_callback("window.meanfieldExplorer.wish", *names)

@@ -24,6 +24,8 @@ MARKS = {
     "not resolved": ((Status.MAX_STEPS, Status.INVALID, Status.INACCURATE), "cross-thin"),
 }
 _EVERY = (4, 3)  # grid points between marks
+START_DASHES = (("", "solid"), ("8 4", "dashed"), ("2 3", "dotted"))  # in pictures, in legends
+CRITICAL_LINE, EDGE = "chi_1 = 1", "edge of the bounded phase"
 # Space for labels about the diagram, in pixels; the point is placed by it (assets/style.css).
 MARGIN = dict(l=66, r=16, t=12, b=48)
 
@@ -33,6 +35,20 @@ def phase_picture(diagram: PhaseDiagram | None) -> dict:
     traces = [] if diagram is None else [_cells(diagram), *_marks(diagram), *_lines(diagram)]
     axes = (_parameter_axis("weight_var", "weight variance"), _parameter_axis("bias_var", "bias variance"))
     return _figure(traces, *axes)
+
+
+def visible_in(diagram: PhaseDiagram | None) -> tuple[list[Phase], list[str]]:
+    """The phases, and the names of lines and marks, that one sees in a diagram."""
+    if diagram is None:
+        return [], []
+    seen = [p for p in PHASE_COLOURS if _is_area(diagram.phase == p)]
+    names = [trace["name"] for trace in [*_lines(diagram), *_marks(diagram)]]
+    return seen, list(dict.fromkeys(names))
+
+
+def _is_area(inside: np.ndarray) -> bool:
+    """Whether any of a region is wider than one grid point: else it is a line."""
+    return bool((inside[1:, 1:] & inside[:-1, 1:] & inside[1:, :-1] & inside[:-1, :-1]).any())
 
 
 def cobweb_picture(curves: Curves | None, numbers: Numbers | None) -> Chart:
@@ -54,9 +70,7 @@ def variance_picture(curves: Curves | None, numbers: Numbers | None) -> Chart:
     y = Axis.logarithmic(italic("q", above="l"), values)
     chart = Chart(_layers(), y, _SMALL, "variance by layer")
     if curves is not None and numbers is not None:
-        chart.line([0, DEPTH], [numbers.values["q"]] * 2, QUIET, width=1.5, dash="6 4")
-        for q, colour in zip(curves.q, LINE_COLOURS, strict=False):
-            chart.line(range(DEPTH + 1), q, colour)
+        _draw_by_layer(chart, curves.q, numbers.values["q"])
     return chart
 
 
@@ -65,9 +79,7 @@ def correlation_picture(curves: Curves | None, numbers: Numbers | None) -> Chart
     y = Axis.linear(italic("c", above="l"), 0, 1.02, 0.2)
     chart = Chart(_layers(), y, _SMALL, "correlation by layer")
     if curves is not None and numbers is not None:
-        chart.line([0, DEPTH], [numbers.values["c"]] * 2, QUIET, width=1.5, dash="6 4")
-        for c, colour in zip(curves.c, LINE_COLOURS, strict=False):
-            chart.line(range(DEPTH + 1), c, colour)
+        _draw_by_layer(chart, curves.c, numbers.values["c"])
     return chart
 
 
@@ -90,6 +102,13 @@ def exponents_picture(numbers: Numbers | None) -> Chart:
 
 def _layers() -> Axis:
     return Axis.linear(f"layer {italic('l')}", 0, DEPTH, 10)
+
+
+def _draw_by_layer(chart: Chart, curves, end: float) -> None:
+    """Curves from several starts, and where they end as a thin line."""
+    chart.line([0, DEPTH], [end] * 2, QUIET, width=1)
+    for values, colour, (dash, _) in zip(curves, LINE_COLOURS, START_DASHES, strict=False):
+        chart.line(range(DEPTH + 1), values, colour, dash=dash)
 
 
 # --- parts ---------------------------------------------------------------------
@@ -162,13 +181,13 @@ def _marks(diagram: PhaseDiagram) -> list[dict]:
     x, y = np.meshgrid(diagram.weight_var[i], diagram.bias_var[j], indexing="ij")
     status = diagram.status[np.ix_(i, j)]
     traces = []
-    for statuses, symbol in MARKS.values():
+    for name, (statuses, symbol) in MARKS.items():
         inside = np.isin(status, statuses)
         if inside.any():
             marker = dict(
                 symbol=symbol, size=3 if symbol == "circle" else 9, color="#303030", line=dict(width=1.3)
             )
-            where = dict(x=x[inside].tolist(), y=y[inside].tolist())
+            where = dict(name=name, x=x[inside].tolist(), y=y[inside].tolist())
             traces.append(dict(type="scatter", mode="markers", marker=marker, hoverinfo="skip", **where))
     return traces
 
@@ -182,17 +201,18 @@ def _lines(diagram: PhaseDiagram) -> list[dict]:
     for region in (unbounded, vanishing, ~(unbounded | vanishing)):
         values = np.where(region, chi_1, np.nan)
         if region.any() and np.nanmin(values, initial=2) <= 1 < np.nanmax(values, initial=0):
-            lines.append(_contour(diagram, values, 1.0, "solid"))
+            lines.append(_contour(diagram, CRITICAL_LINE, values, 1.0, "solid"))
     if unbounded.any() and not unbounded.all():
         excess = np.nan_to_num(np.abs(diagram.chi_q) - 1, nan=0.0, posinf=1.0)
         excess = np.where(unbounded, np.clip(excess, 1e-9, 1), np.clip(excess, -1, -1e-9))
-        lines.append(_contour(diagram, excess, 0.0, "dash"))
+        lines.append(_contour(diagram, EDGE, excess, 0.0, "dash"))
     return lines
 
 
-def _contour(diagram: PhaseDiagram, values, level: float, dash: str) -> dict:
+def _contour(diagram: PhaseDiagram, name: str, values, level: float, dash: str) -> dict:
     return dict(
         type="contour",
+        name=name,
         x=diagram.weight_var.tolist(),
         y=diagram.bias_var.tolist(),
         z=[_numbers(row) for row in values.T],
