@@ -9,6 +9,7 @@ import functools
 import math
 import warnings
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -102,21 +103,44 @@ def nasty(rng) -> Nasty:
     return Nasty(tuple(parts))
 
 
-def priors(rng, phi: Nasty, count: int) -> np.ndarray:
-    """(weight_var, bias_var, kappa, q0) in rows; half of them beside a fold or where growth is near 1."""
+class Prior(NamedTuple):
+    """A prior and a start. fold: variance at which two fixed points are about to merge, or just have."""
+
+    weight_var: float
+    bias_var: float
+    kappa: float
+    q0: float
+    kind: str
+    fold: float = math.nan
+
+
+PRIORS = ("anywhere", "edge", "fold")
+
+
+def priors(rng, phi: Nasty, count: int) -> list[Prior]:
+    """A third anywhere, a third with next to no bias, where growth is near 1, a third beside a fold.
+
+    Beside a fold: Q(q) = q and Q'(q) = 1 at some q, the bias then changed by 10^-10 to 10^-4 of itself.
+    """
     rows = []
     for _ in range(count):
         kappa = float(rng.choice([0.0, 0.0, 1.0, 0.5, -2.0]))
         most = min([1e6, *(4 * part.width**2 for part in phi.parts if part.kind == "growth")])
         q = min(10.0 ** rng.uniform(-6, 6), most)
-        variance, mean = (float(m[0]) for m in moments(phi, np.array([q]))[:2])
-        own = variance + (1 - kappa) * mean**2
+        variance, mean, _, rate, mean_rate = (float(m[0]) for m in moments(phi, np.array([q])))
+        own, own_rate = variance + (1 - kappa) * mean**2, rate + 2 * (1 - kappa) * mean * mean_rate
         if not (own > 0 and math.isfinite(own)):
             continue
-        share = rng.uniform(0, 1) if rng.random() < 0.5 else 1 - 10.0 ** rng.uniform(-6, -1)
-        weight_var, bias_var = q * share / own, q * (1 - share)
-        rows.append((weight_var, bias_var, kappa, 10.0 ** rng.uniform(-3, 3)))
-    return np.array(rows).reshape(-1, 4)
+        kind, start = PRIORS[rng.integers(3)], 10.0 ** rng.uniform(-3, 3)
+        if kind == "fold" and not (math.isfinite(own_rate) and own < q * own_rate):
+            kind = "edge"  # there is none with a bias at this q
+        if kind == "fold":
+            off = float(rng.choice([-1, 1])) * 10.0 ** rng.uniform(-10, -4)
+            rows.append(Prior(1 / own_rate, (q - own / own_rate) * (1 + off), kappa, start, kind, q))
+        else:
+            share = rng.uniform(0, 1) if kind == "anywhere" else 1 - 10.0 ** rng.uniform(-6, -1)
+            rows.append(Prior(q * share / own, q * (1 - share), kappa, start, kind))
+    return rows
 
 
 # --- the oracle ---------------------------------------------------------------------------
@@ -175,7 +199,7 @@ def moments(phi: Nasty, q):
 
 def image(phi: Nasty, prior, q):
     """(Q(q), Q'(q))."""
-    weight_var, bias_var, kappa, _ = prior
+    weight_var, bias_var, kappa, *_ = prior
     variance, mean, _, rate, mean_rate = moments(phi, q)
     return (
         weight_var * (variance + (1 - kappa) * mean**2) + bias_var,
@@ -222,10 +246,15 @@ def _mean_square_difference(phi: Nasty, offset: float, sd: float, tail: float) -
     return float(weight @ (phi.value(u + offset) - phi.value(u - offset)) ** 2)
 
 
-def first_fixed_point(phi: Nasty, prior, q: float) -> bool:
-    """Whether the orbit from q0 reaches q before any other fixed point, if Q increases on the way."""
-    start = prior[3]
+def first_fixed_point(phi: Nasty, prior: Prior, q: float) -> bool:
+    """Whether the orbit from q0 reaches q before any other fixed point, if Q increases on the way.
+
+    Two about to merge are seen at the place where they do.
+    """
+    start = prior.q0
     way = np.exp(np.linspace(math.log(start), math.log(q), 65))[:-1]
+    if (prior.fold - start) * (prior.fold - q) < 0:
+        way = np.sort(np.append(way, prior.fold))[:: 1 if q > start else -1]
     values, _ = image(phi, prior, way)
     if np.any(np.diff(values) * np.sign(q - start) < 0):
         return True  # not for this oracle to say
@@ -258,24 +287,23 @@ def verdict(phi: Nasty, prior, point, with_pairs=True) -> str:
 
 def attacked(
     seed: int, activations: int, each: int, pairs_every: int = 1
-) -> tuple[list[str], dict[str, int]]:
-    """(what is wrong with CONVERGED points, how many points ended with each status).
+) -> tuple[list[str], dict[tuple[str, str], int]]:
+    """(what is wrong with CONVERGED points, how many points under each kind of prior ended with each status).
 
     The correlation is checked at one point of ``pairs_every``: it takes the oracle a double integral.
     """
     rng = np.random.default_rng(seed)
     wrong: list[str] = []
-    counts: dict[str, int] = {}
+    counts: dict[tuple[str, str], int] = {}
     for _ in range(activations):
         phi = nasty(rng)
         with warnings.catch_warnings(), jax.enable_x64(True):
             warnings.simplefilter("ignore")
             activation = mf.Activation(phi, name="nasty")
             for i, prior in enumerate(priors(rng, phi, each)):
-                weight_var, bias_var, kappa, q0 = map(float, prior)
-                point = mf.fixed_point(activation, mf.NormalPrior(weight_var, bias_var, kappa), q0=q0)
+                point = mf.fixed_point(activation, mf.NormalPrior(*prior[:3]), q0=prior.q0)
                 status = mf.Status(int(point.status)).name
-                counts[status] = counts.get(status, 0) + 1
+                counts[prior.kind, status] = counts.get((prior.kind, status), 0) + 1
                 if status == "CONVERGED" and (why := verdict(phi, prior, point, i % pairs_every == 0)):
-                    wrong.append(f"{why}: {phi}, {tuple(map(float, prior))}")
+                    wrong.append(f"{why}: {phi}, {prior}")
     return wrong, counts

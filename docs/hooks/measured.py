@@ -44,11 +44,12 @@ def table_of(measured: dict, part: str | None) -> list[str]:
 
 
 def _attack(measured: dict) -> list[str]:
-    total = measured["points"]
-    lines = ["| status | points | share |", "| --- | ---: | ---: |"]
-    lines += [f"| {name} | {n} | {n / total:.1%} |" for name, n in measured["statuses"].items()]
-    wrong = len(measured["wrong"])
-    return [*lines, f"| **CONVERGED and wrong by more than it tells** | {wrong} | {wrong / total:.1%} |"]
+    kinds = measured["statuses"]
+    names = list(dict.fromkeys(name for counts in kinds.values() for name in counts))
+    lines = [f"| status | {' | '.join(kinds)} |", f"| --- | {' | '.join(['---:'] * len(kinds))} |"]
+    lines += [f"| {name} | {' | '.join(str(c.get(name, 0)) for c in kinds.values())} |" for name in names]
+    wrong = f"{len(measured['wrong'])} of {measured['points']}"
+    return [*lines, "", f"CONVERGED and wrong by more than it tells: **{wrong}**."]
 
 
 def _timings(rows: list[dict]) -> list[str]:
