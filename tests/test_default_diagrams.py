@@ -89,3 +89,17 @@ def test_the_default_diagram_of_every_named_activation_is_where_orbits_end(name,
         assert main(["phase-diagram", "-a", name, *axes, "-o", drawn]) == 0
         assert (tmp_path / f"{drawn}.png").stat().st_size > 10_000
         check(name, mf.PhaseDiagram.load(tmp_path / f"{drawn}.npz"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted({*activations.NAMES} - {"polynomial"}))
+def test_where_it_says_critical_gradients_stay_as_they_are(name):
+    rng = np.random.default_rng(0)
+    weight_var = np.sort(
+        [0.25, 0.5, 1.0, 2.0, 4.0, *rng.uniform(0, 6, 95)]
+    )  # critical lines at bias 0 among them
+    bias_var = np.sort([0.0, *10 ** rng.uniform(-4, 1, 99)])
+    diagram = mf.phase_diagram(name, weight_var=weight_var, bias_var=bias_var)
+    critical = diagram.phase == mf.Phase.CRITICAL
+    assert np.all(np.abs(diagram.chi_perp[critical] - 1) <= 1e-6)
+    assert set(np.unique(diagram.status[critical])) <= {Status.CONVERGED, Status.MARGINAL}
