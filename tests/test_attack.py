@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from problems import relative
+from problems import gaussian_mean, relative
 
 import meanfield as mf
 
@@ -88,6 +88,17 @@ def test_beside_a_fold_the_status_is_true(name, weight_var, kappa, q0, fold, x64
     beyond = mf.Status.UNBOUNDED if name == "silu" else mf.Status.CONVERGED
     assert np.all(point.status[after] == beyond)
     assert np.all(point.q[after] > 5 * np.max(point.q[before]))
+
+
+def test_a_fixed_point_where_the_scan_has_a_node_is_found(x64):
+    variance = gaussian_mean(lambda u: np.tanh(u) ** 2, 1.0)
+    slope = gaussian_mean(lambda u: np.cosh(u) ** -4, 1.0)
+    for q0 in (1e-3, 1e3, 1.0):
+        prior = mf.NormalPrior(0.7 / variance, 0.3)  # q* = 1, an end of a panel
+        point = mf.fixed_point(lambda x: 1 * jnp.tanh(x), prior, q0=q0)
+        assert mf.Status(int(point.status)) == mf.Status.CONVERGED
+        assert relative(point.q, 1.0) <= 1e-13
+        assert relative(point.chi_1, 0.7 / variance * slope) <= 1e-12
 
 
 def test_a_point_that_rounding_decides_is_not_converged(x64):

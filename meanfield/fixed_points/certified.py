@@ -219,11 +219,15 @@ class _Walk:
 
     def staying(self, node: _Node) -> Reached:
         """The fixed point at a node or next to it, if signals are drawn to it."""
-        reach = max(2 * abs(node.growth), 1e3 * node.noise) / max(abs(node.slope), 1e-3)
-        reach = min(reach, 0.5)
+        reach = self._reach(node)
         low, high = self.at(node.x - reach), self.at(node.x + reach)
         clear = low.growth > low.noise and high.growth < -high.noise
         return self._refined(low, high) if clear and abs(node.slope + 1) < 1 else _DOUBTFUL
+
+    @staticmethod
+    def _reach(node: _Node) -> float:
+        """How far from a node next to a fixed point the growth is clear."""
+        return min(max(2 * abs(node.growth), 1e3 * node.noise) / max(abs(node.slope), 1e-3), 0.5)
 
     def _crossing(self, near: _Node, far: _Node, sign: int, depth: int) -> Reached | None:
         """The first fixed point on the way from one node to another; None if there is none."""
@@ -233,6 +237,8 @@ class _Walk:
         bound = self._bound(min(near.x, far.x), max(near.x, far.x)) + noise
         if not (_is_told(near) and _is_told(far) and math.isfinite(d0) and math.isfinite(d1)):
             return _DOUBTFUL
+        if abs(far.growth) <= far.noise and depth < _DEEPEST:
+            return self._at_node(near, far, sign, depth)
         if (sign > 0 and near.least * math.exp(-1.5 * width) > 1) or _lowest(f0, f1, d0, d1) > bound:
             return None
         if f1 < -far.noise and max(_steepest(f0, f1, d0, d1)) < -16 * bound:
@@ -242,6 +248,14 @@ class _Walk:
         middle = self.at((near.x + far.x) / 2)
         first = self._crossing(near, middle, sign, depth + 1)
         return first if first is not None else self._crossing(middle, far, sign, depth + 1)
+
+    def _at_node(self, near: _Node, far: _Node, sign: int, depth: int) -> Reached | None:
+        """The first fixed point on the way to a node where rounding hides the growth: right there, or before."""
+        before = self.at(far.x - sign * self._reach(far))
+        if not (sign * (before.x - near.x) > 0 and sign * before.growth > before.noise):
+            return _DOUBTFUL
+        first = self._crossing(near, before, sign, depth + 1)
+        return first if first is not None else self.staying(far)
 
     def _refined(self, near: _Node, far: _Node) -> Reached:
         """The one fixed point between two nodes, by Newton's method in log q kept between them."""
