@@ -250,7 +250,7 @@ class _Walk:
         return first if first is not None else self._crossing(middle, far, sign, depth + 1)
 
     def _at_node(self, near: _Node, far: _Node, sign: int, depth: int) -> Reached | None:
-        """The first fixed point on the way to a node where rounding hides the growth: right there, or before."""
+        """The first fixed point on the way to a node where rounding hides the growth: there, or before."""
         before = self.at(far.x - sign * self._reach(far))
         if not (sign * (before.x - near.x) > 0 and sign * before.growth > before.noise):
             return _DOUBTFUL
