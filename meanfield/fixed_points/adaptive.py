@@ -40,6 +40,7 @@ from meanfield.numerics.pytrees import register_dataclass
 from meanfield.status import Phase, Status
 
 _STEPS = 60
+_NOTHING = 1e-25  # of chi_1: slopes that only tails of the Gaussian reach
 MOST_POINTS = 16  # that are solved one by one
 _ROWS: Memo[Rows] = Memo(64)
 
@@ -94,8 +95,8 @@ def solved_layer(layer: Any, q: float, chi_q: float, opposite: bool) -> SolvedLa
     """A layer with concrete parameters and adaptive moments, solved at a variance that is a fixed point."""
     image, chi_perp = float(layer.variance_map(q)), float(layer.tangent(q))
     scale = q / image
-    error = _error(layer, q)
     chi_1 = chi_perp * scale
+    error = _error(layer, q, chi_1)
     theta, gain, rate = _angle(layer, q, scale, chi_1) if math.isfinite(error) else (0.0, chi_perp, chi_perp)
     if not math.isfinite(gain):
         theta, error = 0.0, math.inf
@@ -103,15 +104,14 @@ def solved_layer(layer: Any, q: float, chi_q: float, opposite: bool) -> SolvedLa
     return SolvedLayer(image, chi_q, chi_perp, theta, gain, rate, gap, error)
 
 
-def _error(layer, q) -> float:
-    """Of Q(q) and of the gain, the larger, relative. Moments that add nothing to Q may have any error."""
+def _error(layer, q, chi_1) -> float:
+    """Of Q(q) and of the gain, the larger, relative. What adds nothing to Q or to C' may have any error."""
     if not layer.is_sum_of_moments:
         return float(layer.error(q))
     rows = Rows.at(layer, np.array([q]))
-    uncertain, _ = layer.growth_size(rows.uncertain)
-    return max(
-        float(uncertain[0]) / (float(layer.growth_from(rows.rows)[0][0]) + 1), float(layer.slope_error(q))
-    )
+    uncertain = layer.growth_uncertainty(rows.uncertain)
+    of_map = float(uncertain[0]) / (float(layer.growth_from(rows.rows)[0][0]) + 1)
+    return max(of_map, float(layer.slope_error(q)) if chi_1 > _NOTHING else 0.0)
 
 
 def _angle(layer, q, scale, chi_1) -> tuple[float, float, float]:

@@ -168,7 +168,7 @@ class _Walk:
         growth, slope = (np.asarray(a, float) for a in self._layer.growth_from(rows.rows))
         growth = np.where(np.isnan(growth), np.inf, growth)
         with np.errstate(invalid="ignore"):
-            unsure, _ = self._layer.growth_size(rows.uncertain)
+            unsure = self._layer.growth_uncertainty(rows.uncertain)
             noise = np.nan_to_num(_NOISE * (np.abs(growth) + 1) + unsure, nan=np.inf)
         least = np.asarray(self._layer.least_ratio(rows.rows), float) - noise
         columns = zip(rows.log_q, growth, slope, noise, least, strict=True)

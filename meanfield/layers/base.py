@@ -182,6 +182,10 @@ class Layer(Part, ABC):
         """
         raise NotImplementedError
 
+    def growth_uncertainty(self, rows) -> Array:
+        """By how much Q(q)/q may be wrong where ``growth_rows`` may be by these. Where ``is_sum_of_moments``."""
+        raise NotImplementedError
+
     def least_ratio(self, rows) -> Array:
         """A bound r(q), from ``growth_rows``: Q(s)/s is at least r(q) (q/s)^(3/2) for every s above q.
 

@@ -226,6 +226,10 @@ class Dense(OneActivation):
         square = (1 + abs(prior.anticorrelation)) * prior.weight_var * (rows[..., 0] + rows[..., 1])
         return square, prior.bias_var * rows[..., 2]
 
+    def growth_uncertainty(self, rows):
+        share = abs(1 - self.prior.anticorrelation)
+        return self.prior.weight_var * (rows[..., 0] + share * rows[..., 1])
+
     def least_ratio(self, rows):
         share = np.minimum(1 - self.prior.anticorrelation, 1.0)
         return (

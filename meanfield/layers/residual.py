@@ -137,6 +137,9 @@ class Residual(Layer):
         of_moments, others = self.branch.growth_size(rows)
         return self.scale**2 * of_moments, self._sum(1.0, others)
 
+    def growth_uncertainty(self, rows):
+        return self.scale**2 * self.branch.growth_uncertainty(rows)
+
     def least_ratio(self, rows):
         return self._sum(1.0, self.branch.least_ratio(rows))
 
