@@ -283,6 +283,7 @@ WRONG = {
     "unknown option": ((*POINT, "--wieght"), "no such option: --wieght"),
     "unknown command": (("phase-digram",), "no such command 'phase-digram'"),
     "superfluous argument": (("info", "more"), "unexpected extra argument"),
+    "argument without its name": (("init", "tanh", "--depth", "5"), "such as --activation tanh"),
     "range of two numbers": (("phase-diagram", "--weight-var", "1:2"), "start:stop:count, got '1:2'"),
     "no points": (("phase-diagram", "--weight-var", "1:2:0"), "count of at least 1, got '1:2:0'"),
     "count in words": (("phase-diagram", "--weight-var", "2:1:x"), "start:stop:count, got '2:1:x'"),

@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Typer's own usage errors; their base class has no public name.
         if not hasattr(error, "format_message"):
             raise
-        return _stop(f"Error: {_sentence(error.format_message())}", USAGE_ERROR)
+        return _stop(f"Error: {_sentence(_of_usage(error.format_message()))}", USAGE_ERROR)
     return 0
 
 
@@ -104,6 +104,14 @@ def _sentence(text: str) -> str:
     """On one line, as what follows a colon: one sentence, whatever the library's messages are."""
     text = re.sub(r"[.?!] (\w)", lambda m: f"; {m[1].lower()}", " ".join(text.split()).rstrip(".?!"))
     return f"{text[:1].lower()}{text[1:]}."
+
+
+def _of_usage(message: str) -> str:
+    """With the mend, where an argument has no name: ``meanfield init tanh``."""
+    superfluous = re.match(r"Got unexpected extra argument\S* \((\w\S*?)[\s)]", message)
+    if not superfluous:
+        return message
+    return f"{message.rstrip('.')}: arguments have names, such as --activation {superfluous[1]}"
 
 
 def _of_the_system(error: OSError) -> str:

@@ -183,7 +183,7 @@ class Layer(Part, ABC):
         raise NotImplementedError
 
     def growth_uncertainty(self, rows) -> Array:
-        """By how much Q(q)/q may be wrong where ``growth_rows`` may be by these. Where ``is_sum_of_moments``."""
+        """By how much Q(q)/q may be wrong where ``growth_rows`` may, by these. If ``is_sum_of_moments``."""
         raise NotImplementedError
 
     def least_ratio(self, rows) -> Array:
