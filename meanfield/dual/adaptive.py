@@ -31,6 +31,7 @@ _RULES = (Rule(2.0, 22, 0.0), Rule(1.5, 20, 0.37))  # the rule, its check
 _LONGEST = 200.0  # standard deviations
 _TOO_MANY, _AT_ONCE = 50_000_000, 1_000_000  # nodes of a pair, in all and in memory
 _MANY = 256  # panels within reach, beyond which they are joined
+_ROUNDING = 8 * np.finfo(float).eps  # of a sum of values
 _NEAR = 9.0  # standard deviations at which a small feature is felt
 
 
@@ -188,8 +189,11 @@ class AdaptiveMoments:
         with np.errstate(divide="ignore", invalid="ignore"):
             size = np.abs(self.origin + shift) + np.sqrt(variance)
             of_mean = np.where(shift == other_shift, 0.0, np.abs(shift - other_shift) / size)
-        errors = _difference(variance, other), np.nan_to_num(of_mean, nan=np.inf)
-        return np.where(self._is_beyond(q), np.inf, np.stack(errors))
+            # Both rules sum phi - phi(0), and what that is rounded by is common to them.
+            lost = _ROUNDING * np.where(shift == 0, 0.0, np.abs(self.origin) + np.abs(shift))
+            of_rounding = [np.where(lost == 0, 0.0, lost / x) for x in (np.sqrt(variance), size)]
+        errors = np.stack([_difference(variance, other), of_mean]) + of_rounding
+        return np.where(self._is_beyond(q), np.inf, np.nan_to_num(errors, nan=np.inf, posinf=np.inf))
 
     def error(self, q: np.ndarray) -> np.ndarray:
         """Of mean, variance and E phi'^2, the largest, relative."""
