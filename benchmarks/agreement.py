@@ -40,29 +40,39 @@ def measure(quick: bool, method: str) -> dict:
             seed += 1
             began = time.perf_counter()
             found = compare(activation, prior, seed=seed, method=method, **sizes)
-            deviations = {k: v[np.isfinite(v)] for k, v in found.deviation.items()}
-            everything = np.concatenate(list(deviations.values()))
-            row = {
-                "activation": activation,
-                "prior": name,
-                "parameters": repr(prior),
-                "p": found.p_value,
-                "mean_square": float(np.mean(everything**2)),
-                "largest": float(np.max(np.abs(everything))),
-                "mean_square_by_quantity": {k: float(np.mean(v**2)) for k, v in deviations.items() if v.size},
-                "bias_of_q_at_the_end": float(found.bias["q"][-1]),
-                "bias_error": float(found.bias_error["q"][-1]),
-                "seconds": time.perf_counter() - began,
-            }
+            row = {"activation": activation, "prior": name, "parameters": repr(prior)}
+            row |= figures(found, time.perf_counter() - began)
             rows.append(row)
-            print(
-                f"{activation:5s} {name:10s} p {row['p']:.3f}  mean square {row['mean_square']:.2f}"
-                f"  largest {row['largest']:.1f}  ({row['seconds']:.0f} s)",
-                flush=True,
-            )
-    uniform = stats.kstest([row["p"] for row in rows], "uniform").pvalue
+            print(f"{activation:5s} {name:10s} {in_words(row)}", flush=True)
+    return {"sizes": sizes, "method": method, "uniform_p": uniformity(rows), "rows": rows}
+
+
+def figures(found, seconds) -> dict:
+    """A comparison's numbers."""
+    deviations = {k: v[np.isfinite(v)] for k, v in found.deviation.items()}
+    everything = np.concatenate(list(deviations.values()))
+    return {
+        "p": found.p_value,
+        "mean_square": float(np.mean(everything**2)),
+        "largest": float(np.max(np.abs(everything))),
+        "mean_square_by_quantity": {k: float(np.mean(v**2)) for k, v in deviations.items() if v.size},
+        "bias_of_q_at_the_end": float(found.bias["q"][-1]),
+        "bias_error": float(found.bias_error["q"][-1]),
+        "seconds": seconds,
+    }
+
+
+def in_words(row) -> str:
+    """One row of figures."""
+    p, square, largest, seconds = (row[key] for key in ("p", "mean_square", "largest", "seconds"))
+    return f"p {p:.3f}  mean square {square:.2f}  largest {largest:.1f}  ({seconds:.0f} s)"
+
+
+def uniformity(rows) -> float:
+    """Of the p-values, by Kolmogorov and Smirnov."""
+    uniform = float(stats.kstest([row["p"] for row in rows], "uniform").pvalue)
     print(f"p-values uniform: p = {uniform:.3f}; smallest {min(r['p'] for r in rows):.2g} of {len(rows)}")
-    return {"sizes": sizes, "method": method, "uniform_p": float(uniform), "rows": rows}
+    return uniform
 
 
 def main():

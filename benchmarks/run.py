@@ -34,6 +34,7 @@ NAMES = (
     "peers",
     "empirical",
     "agreement",
+    "layers",
     "recommend",
     "trainability",
     "training",

@@ -99,8 +99,13 @@ _FIGURES = {
 
 
 def _agreement(rows: list[dict]) -> list[str]:
-    head = ["| activation | prior | p | largest deviation (standard errors) |", "| --- | --- | ---: | ---: |"]
-    return head + [f"| {r['activation']} | {r['prior']} | {r['p']:.2f} | {r['largest']:.1f} |" for r in rows]
+    names = ("kind", "what") if "kind" in rows[0] else ("activation", "prior")
+    head = [
+        f"| {' | '.join(names)} | p | largest deviation (standard errors) |",
+        "| --- | --- | ---: | ---: |",
+    ]
+    cells = lambda row: " | ".join(row[name] for name in names)
+    return head + [f"| {cells(r)} | {r['p']:.2f} | {r['largest']:.1f} |" for r in rows]
 
 
 def _recommended(rows: list[dict]) -> list[str]:

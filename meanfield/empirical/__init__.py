@@ -12,8 +12,11 @@ _HOMES = {
     "measure": "ensembles",
     "network": "ensembles",
     "signals": "ensembles",
-    "Measurement": "ensembles",
-    "LayerStatistics": "ensembles",
+    "signals_of": "ensembles",
+    "block_of": "blocks",
+    "Stack": "stacks",
+    "Measurement": "measurement",
+    "LayerStatistics": "measurement",
     "compare": "comparison",
     "Comparison": "comparison",
     "measure_singular_values": "spectra",
@@ -62,17 +65,19 @@ def __dir__():
 
 
 if TYPE_CHECKING:
+    from meanfield.empirical.blocks import block_of as block_of
     from meanfield.empirical.comparison import Comparison as Comparison
     from meanfield.empirical.comparison import compare as compare
     from meanfield.empirical.data_files import load_cifar10 as load_cifar10
     from meanfield.empirical.data_files import load_mnist as load_mnist
-    from meanfield.empirical.ensembles import LayerStatistics as LayerStatistics
-    from meanfield.empirical.ensembles import Measurement as Measurement
     from meanfield.empirical.ensembles import measure as measure
     from meanfield.empirical.ensembles import network as network
     from meanfield.empirical.ensembles import signals as signals
+    from meanfield.empirical.ensembles import signals_of as signals_of
     from meanfield.empirical.initializations import Initialization as Initialization
     from meanfield.empirical.initializations import initialization as initialization
+    from meanfield.empirical.measurement import LayerStatistics as LayerStatistics
+    from meanfield.empirical.measurement import Measurement as Measurement
     from meanfield.empirical.models import Convolutional as Convolutional
     from meanfield.empirical.models import FullyConnected as FullyConnected
     from meanfield.empirical.spectra import MeasuredSpectrum as MeasuredSpectrum
@@ -83,6 +88,7 @@ if TYPE_CHECKING:
     from meanfield.empirical.spectra import log_singular_values as log_singular_values
     from meanfield.empirical.spectra import measure_lyapunov_spectrum as measure_lyapunov_spectrum
     from meanfield.empirical.spectra import measure_singular_values as measure_singular_values
+    from meanfield.empirical.stacks import Stack as Stack
     from meanfield.empirical.studies import TrainingStudy as TrainingStudy
     from meanfield.empirical.studies import compare_initializations as compare_initializations
     from meanfield.empirical.tasks import Examples as Examples

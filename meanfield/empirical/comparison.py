@@ -9,13 +9,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from meanfield.activations.names import as_activation
 from meanfield.asymmetric.density.population import population_dynamics
 from meanfield.dead.orthants import log_orthant_probability
-from meanfield.empirical.ensembles import Measurement, measure
+from meanfield.empirical.ensembles import is_pair, measure, pair_of
+from meanfield.empirical.measurement import Measurement
+from meanfield.empirical.tokens import theory_of_tokens
 from meanfield.fixed_points.point import FixedPoint, fixed_point
-from meanfield.layers import as_dense
-from meanfield.maps import propagate
+from meanfield.layers import Transformer, as_dense
+from meanfield.maps import gradient_growth, propagate
 from meanfield.support import validation
 from meanfield.support.files import save_npz
 
@@ -65,9 +66,7 @@ class Comparison:
 
     def __repr__(self):
         sizes = f"widths {self.narrow.width} and {self.wide.width}, {self.narrow.networks} networks of each"
-        return (
-            f"Comparison({self.narrow.activation!r}, {self.narrow.prior!r}, {sizes}, p = {self.p_value:.3g})"
-        )
+        return f"Comparison({self.narrow.name}, {sizes}, p = {self.p_value:.3g})"
 
     @property
     def quantities(self) -> tuple[str, ...]:
@@ -127,10 +126,10 @@ class Comparison:
 
 def compare(
     activation,
-    prior,
+    prior=None,
     *,
     width=512,
-    depth=30,
+    depth=None,
     networks=32,
     q0=1.0,
     c0=0.5,
@@ -140,7 +139,8 @@ def compare(
 ) -> Comparison:
     """Networks of ``width`` and of twice the width beside the theory, layer by layer, in standard errors.
 
-    Arguments as for ``measure``; networks: how many of each width, at least 8. gradients:
+    Arguments as for ``measure``, also a layer, a ``Transformer`` or a sequence of layers in place of an
+    activation and a prior; networks: how many of each width, at least 8. gradients:
     default where the method has them and the theory is Gaussian.
 
     A network of width N deviates from the theory by a bias of order 1/N, which the two
@@ -152,24 +152,29 @@ def compare(
     The theory is ``propagate``; with an ``AsymmetricPrior`` it is sampled itself, and its
     standard errors are counted. Raises TypeError or ValueError.
     """
-    activation = as_activation(activation)
     networks = validation.count("networks", networks, low=8)
     width = validation.count("width", width)
+    if is_pair(activation, prior):
+        activation, prior = pair_of(activation, prior)
+        depth = 30 if depth is None else depth
+    is_gaussian = prior is None or prior.is_gaussian
     if gradients is None:
-        gradients = method == "weights" and prior.is_gaussian
-    elif gradients and not prior.is_gaussian:
+        gradients = method == "weights" and is_gaussian
+    elif gradients and not is_gaussian:
         raise ValueError("gradients of an AsymmetricPrior can be measured, but have no theory to compare")
     options = dict(depth=depth, networks=networks, q0=q0, c0=c0, method=method, gradients=gradients)
     narrow = measure(activation, prior, width=width, seed=2 * seed, **options)
     wide = measure(activation, prior, width=2 * width, seed=2 * seed + 1, **options)
     particles = int(np.clip(_PARTICLES_PER_NEURON * networks * 2 * width, 1 << 18, 1 << 24))
-    theory = theory_of(activation, prior, depth=depth, q0=q0, c0=c0, particles=particles)
+    theory = theory_of(activation, prior, depth=narrow.depth, q0=q0, c0=c0, particles=particles)
     return _compared(narrow, wide, theory, dict(q0=float(q0), c0=float(c0)))
 
 
-def theory_of(activation, prior, *, depth, q0=1.0, c0=0.5, particles=1 << 20) -> Theory:
+def theory_of(activation, prior=None, *, depth, q0=1.0, c0=0.5, particles=1 << 20) -> Theory:
     """What ``LayerStatistics`` converge to with the width, for two inputs."""
     with jax.enable_x64(True):
+        if prior is None:
+            return _theory_of_layers(activation, depth, q0, c0)
         if not prior.is_gaussian:
             known = population_dynamics(
                 activation, prior, q0=q0, c0=c0, depth=depth, particles=particles, seed=1
@@ -189,8 +194,22 @@ def theory_of(activation, prior, *, depth, q0=1.0, c0=0.5, particles=1 << 20) ->
             dead=jnp.exp(log_orthant_probability(2, signal.c)),
             gradient=jnp.append(jnp.cumprod(slope[::-1])[::-1], 1.0),
         )
-        exact = {name: np.asarray(value) for name, value in values.items()}
-        return Theory(exact, {name: np.zeros_like(value) for name, value in exact.items()})
+        return _exact(values)
+
+
+def _theory_of_layers(layer, depth, q0, c0) -> Theory:
+    if isinstance(layer, Transformer):
+        return _exact(theory_of_tokens(layer, depth, c0, q0))
+    depth = None if isinstance(layer, list | tuple) else depth
+    signal = propagate(layer, q0=q0, c0=c0, depth=depth)
+    gradient = gradient_growth(layer, q0=q0, depth=depth)
+    growth = jnp.append(1.0, gradient[:-1] / gradient[1:])
+    return _exact(dict(q=signal.q, one_minus_c=signal.one_minus_c, growth=growth, gradient=gradient))
+
+
+def _exact(values) -> Theory:
+    exact = {name: np.asarray(value) for name, value in values.items()}
+    return Theory(exact, {name: np.zeros_like(value) for name, value in exact.items()})
 
 
 _SAME = ("q", "one_minus_c", "growth", "inactive")

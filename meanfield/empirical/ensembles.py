@@ -3,7 +3,6 @@
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,103 +10,31 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
-from meanfield.activations.activation import Activation
 from meanfield.activations.names import as_activation
+from meanfield.empirical.arrangements import simplex_root
 from meanfield.empirical.layers import with_weights, without_weights
+from meanfield.empirical.measurement import LayerStatistics, Measurement
 from meanfield.empirical.models import FullyConnected, initializers
-from meanfield.numerics.pytrees import register_dataclass
+from meanfield.empirical.stacks import UNIT, Plan
+from meanfield.layers import Dense, Layer, as_dense
 from meanfield.numerics.roots import nonzero
-from meanfield.priors import NormalPrior, is_prior
+from meanfield.priors import is_prior
 from meanfield.support import validation
 from meanfield.support.progress import progress_bar
 
 METHODS = {"weights": with_weights, "weightless": without_weights}
-_UNIT = NormalPrior(1.0)  # of the first layer: its inputs set variance and correlation
 # Weights, or signals, treated together. On a CPU large matrices are drawn faster one by one than in batches.
 _NUMBERS_AT_ONCE = {"cpu": 1 << 20}
 _NUMBERS_ELSEWHERE = 1 << 27
 _PROBE = 0x70726F62  # what is folded into a network's key for tangents and cotangents
 
 
-@register_dataclass
-@dataclass(frozen=True, eq=False)
-class LayerStatistics:
-    """Averages over the neurons of each layer; shape (..., depth + 1), entry 0 the start.
-
-    q, q2: mean square pre-activation under the first and the second input. c: their
-    uncentred correlation; one_minus_c: 1 - c, to full relative accuracy. mean: mean
-    pre-activation. activity: mean phi(h)^2. inactive: fraction of neurons with
-    h <= 0; dead: with h <= 0 on every input. growth: of the squared norm of a
-    transverse tangent, from the layer before (1 in entry 0). gradient: squared norm of
-    the gradient with respect to the layer's pre-activations over that of the last
-    layer's, for a random direction there; None where it was not asked for.
-    exponents, shape (..., tangents): Lyapunov exponents, rates per layer, by QR.
-    """
-
-    q: Float[Array, "... layers"]
-    q2: Float[Array, "... layers"]
-    c: Float[Array, "... layers"]
-    one_minus_c: Float[Array, "... layers"]
-    mean: Float[Array, "... layers"]
-    activity: Float[Array, "... layers"]
-    inactive: Float[Array, "... layers"]
-    dead: Float[Array, "... layers"]
-    growth: Float[Array, "... layers"]
-    exponents: Float[Array, "... tangents"]
-    gradient: Any = None
-
-
-@dataclass(frozen=True, eq=False)
-class Measurement:
-    """An ensemble's statistics: ``samples`` by network, shape (networks, depth + 1)."""
-
-    activation: Activation
-    prior: Any
-    width: int
-    method: str
-    samples: LayerStatistics
-
-    def __repr__(self):
-        sizes = f"{self.networks} networks of width {self.width}, depth {self.depth}"
-        return f"Measurement({self.activation!r}, {self.prior!r}, {sizes}, {self.method!r})"
-
-    @property
-    def networks(self) -> int:
-        """How many networks were measured."""
-        return self.samples.q.shape[0]
-
-    @property
-    def depth(self) -> int:
-        """Number of layers after the first."""
-        return self.samples.q.shape[1] - 1
-
-    @property
-    def mean(self) -> LayerStatistics:
-        """Averages over the networks in which a statistic is defined."""
-        return jax.tree.map(lambda x: _moments(x)[0], self.samples)
-
-    @property
-    def standard_error(self) -> LayerStatistics:
-        """Their standard errors, from the spread between networks."""
-        return jax.tree.map(lambda x: _moments(x)[1], self.samples)
-
-
-def _moments(samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    known = np.isfinite(samples)
-    count = known.sum(axis=0)
-    total = np.where(known, samples, 0).sum(axis=0)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        mean = total / count
-        square = np.where(known, (samples - mean) ** 2, 0).sum(axis=0)
-        return mean, np.where(count > 1, np.sqrt(square / (count - 1) / count), np.nan)
-
-
 def measure(
     activation,
-    prior,
+    prior=None,
     *,
     width=512,
-    depth=30,
+    depth=None,
     networks=32,
     q0=1.0,
     c0=0.5,
@@ -120,8 +47,9 @@ def measure(
 ) -> Measurement:
     """Statistics of signals, tangents and gradients in fully connected networks, drawn at random, by layer.
 
-    activation, prior: as for ``propagate``; the prior's parameters are numbers.
-    width: neurons in every layer. depth: layers after the first. networks: how many.
+    activation, prior: as for ``propagate``; the prior's parameters are numbers. Or a layer of any kind, a
+    ``Transformer``, or a sequence of layers, alone: see below.
+    width: neurons in every layer. depth: layers after the first, by default 30. networks: how many.
     q0, c0: variance and correlation of the first layer's pre-activations, which are
     Gaussian; q2: variance under the other inputs, if it is another. n_inputs: how
     many, at least 2; every pair has correlation c0 >= -1/(n_inputs - 1).
@@ -132,10 +60,21 @@ def measure(
     weight, at O(width) a layer, up to widths of 10^7; it has no gradients.
     seed: of everything; network i of a seed is the same whatever ``networks`` is.
 
+    Networks of a layer consist of stock Flax modules (``block_of``), drawn from the layer's own priors, one
+    block after another. Times of a ``Recurrent`` network have the same weights, and read inputs that turn
+    from one time to the next. Images have twice the kernel's size less one, batches half as many signals as
+    there are neurons, transformers keys as wide as the stream and a head for every 16 neurons. All signals
+    have one variance; there is one tangent, and no method but "weights".
+
     Computes in JAX's default precision. Raises TypeError or ValueError.
     Source: THEORY section 10.
     """
-    activation = as_activation(activation)
+    if not is_pair(activation, prior):
+        plan = Plan.of(activation, validation.count("width", width), depth)
+        only = dict(q2=q2, n_inputs=n_inputs, tangents=tangents, method=method)
+        return _measured_stack(activation, plan, networks, q0, c0, gradients, seed, only)
+    activation, prior = pair_of(activation, prior)
+    depth = 30 if depth is None else depth
     _check_prior(prior)
     counts = dict(width=width, depth=depth, networks=networks)
     width, depth, networks = (validation.count(*item) for item in counts.items())
@@ -148,26 +87,72 @@ def measure(
     key = jax.random.key(validation.count("seed", seed, low=0))
 
     sizes = _Sizes(width, depth, tangents, bool(gradients), method)
-    batch = min(networks, sizes.networks_at_once(n_inputs))
-    parts = []
-    with progress_bar(networks, f"networks of width {width}") as advance:
-        for start in range(0, networks, batch):
-            index = jnp.arange(start, start + batch)
-            part = _batch(activation, prior, inputs, key, index, sizes)
-            parts.append(jax.tree.map(lambda x: np.asarray(x)[: networks - start], part))  # noqa: B023
-            advance(len(parts[-1].q))
-    samples = jax.tree.map(lambda *x: np.concatenate(x), *parts)
+    some = lambda index: _batch(activation, prior, inputs, key, index, sizes)
+    samples = _in_batches(some, width, networks, sizes.networks_at_once(n_inputs))
     return Measurement(activation, prior, width, method, samples)
 
 
-def network(activation, prior, *, width=512, depth=30, n_inputs=2, outputs=1, seed=0, index=0):
+def _in_batches(some, width, networks, at_once) -> LayerStatistics:
+    """The statistics of all networks, from those of some at a time."""
+    batch, parts = min(networks, at_once), []
+    with progress_bar(networks, f"networks of width {width}") as advance:
+        for start in range(0, networks, batch):
+            part = some(jnp.arange(start, start + batch))
+            parts.append(jax.tree.map(lambda x: np.asarray(x)[: networks - start], part))  # noqa: B023
+            advance(len(parts[-1].q))
+    return jax.tree.map(lambda *x: np.concatenate(x), *parts)
+
+
+def _measured_stack(layer, plan, networks, q0, c0, gradients, seed, only) -> Measurement:
+    for (name, value), usual in zip(only.items(), (None, 2, 1, "weights"), strict=True):
+        if value != usual:
+            raise ValueError(
+                f"{name} must be left out where a layer is given: it is known of an activation and a prior "
+                f"alone, got {value!r}"
+            )
+    networks = validation.count("networks", networks)
+    plan.check(q0, c0)
+    dtype = jnp.result_type(float)
+    inputs = plan.inputs(q0, c0, dtype)
+    key = jax.random.key(validation.count("seed", seed, low=0))
+    one = lambda i: plan.measured(inputs, bool(gradients), jax.random.fold_in(key, i))
+    some = jax.jit(jax.vmap(one))
+    numbers = plan.numbers + (2 * plan.depth + 8) * plan.width * len(inputs)
+    limit = _NUMBERS_AT_ONCE.get(jax.default_backend(), _NUMBERS_ELSEWHERE)
+    samples = _in_batches(some, plan.width, networks, max(1, limit // numbers))
+    return Measurement(layer, None, plan.width, "weights", samples)
+
+
+def is_pair(activation, prior) -> bool:
+    """Whether an activation and a prior are given, if only as a plain dense layer."""
+    plain = type(activation) is Dense and not activation.between
+    return prior is not None or plain
+
+
+def pair_of(activation, prior=None):
+    """(activation, prior), also of a plain dense layer. Raises TypeError for other layers."""
+    if isinstance(activation, Layer):
+        dense = as_dense(activation, prior)
+        return dense.activation, dense.prior
+    return as_activation(activation), prior
+
+
+def network(activation, prior=None, *, width=512, depth=None, n_inputs=2, outputs=1, seed=0, index=0):
     """One of the networks that ``measure`` draws with method "weights", as a Flax model.
 
     Returns a ``FullyConnected`` of depth + 1 hidden layers; ``signals`` gives the inputs under
-    which its pre-activations are those that were measured. Raises TypeError or ValueError.
+    which its pre-activations are those that were measured. Of a layer, or a sequence of some, a ``Stack`` of
+    blocks, of which ``signals_of`` gives the inputs. Raises TypeError or ValueError.
     """
+    key = jax.random.fold_in(jax.random.key(seed), index)
+    if not is_pair(activation, prior):
+        return Plan.of(activation, validation.count("width", width), depth).network(
+            key, jnp.result_type(float)
+        )
+    activation, prior = pair_of(activation, prior)
+    depth = 30 if depth is None else depth
     _check_prior(prior)
-    rngs = nnx.Rngs(params=jax.random.fold_in(jax.random.key(seed), index))
+    rngs = nnx.Rngs(params=key)
     return FullyConnected(
         n_inputs,
         outputs,
@@ -175,7 +160,7 @@ def network(activation, prior, *, width=512, depth=30, n_inputs=2, outputs=1, se
         depth=depth + 1,
         activation=activation,
         prior=prior,
-        input_prior=_UNIT,
+        input_prior=UNIT,
         param_dtype=jnp.result_type(float),
         rngs=rngs,
     )
@@ -185,6 +170,18 @@ def signals(q0=1.0, c0=0.5, n_inputs=2, q2=None) -> Float[Array, "inputs inputs"
     """Inputs, one a row, that give a network's first layer variance q0 (q2) and correlation c0."""
     apart = _inputs(q0, q0 if q2 is None else q2, c0, n_inputs)
     return jnp.vstack([apart[:1], apart[:1] - apart[1:]])
+
+
+def signals_of(layer, q0=1.0, c0=0.5, *, width=512) -> Float[Array, "*places features"]:
+    """Inputs under which a network of a layer has the signals that ``measure`` gives it, of that width.
+
+    Shape (2, features), of convolutions (2, *image, features), of a batch or a sequence of tokens
+    (signals, features). Raises TypeError or ValueError.
+    """
+    depth = None if isinstance(layer, list | tuple) else 1
+    plan = Plan.of(layer, validation.count("width", width), depth)
+    plan.check(q0, c0)
+    return plan.inputs(q0, c0, jnp.result_type(float))
 
 
 def _check_method(method, prior, gradients) -> None:
@@ -208,10 +205,9 @@ def _inputs(q0, q2, c0, count):
     """The first input, and its differences from the others: exact however close they are."""
     q0, q2 = (validation.number(n, v, low=0.0, low_open=True) for n, v in (("q0", q0), ("q2", q2)))
     c0 = validation.number("c0", c0, low=-1 / (count - 1), high=1.0)
-    own = np.sqrt(1.0 - float(c0))
-    common = (np.sqrt(max(1.0 + (count - 1) * float(c0), 0.0)) - own) / count
     size = np.sqrt([float(q0), *[float(q2)] * (count - 1)])
-    shape = np.eye(count) * own
+    shape = np.eye(count) * np.sqrt(1.0 - float(c0))
+    common = simplex_root(count, c0)[0, 1]
     others = (size[0] - size[1:, None]) * common + size[0] * shape[:1] - size[1:, None] * shape[1:]
     first = size[0] * (common + shape[:1])
     return jnp.asarray(np.vstack([first, others]) * count**0.5, jnp.result_type(float))
@@ -250,7 +246,7 @@ def _batch(activation, prior, inputs, key, index, sizes) -> LayerStatistics:
 def _one_network(activation, prior, inputs, sizes, key) -> LayerStatistics:
     width, dtype = sizes.width, inputs.dtype
     rngs = nnx.Rngs(params=key)
-    first = nnx.Linear(len(inputs), width, param_dtype=dtype, **initializers(_UNIT), rngs=rngs)
+    first = nnx.Linear(len(inputs), width, param_dtype=dtype, **initializers(UNIT), rngs=rngs)
     keys = jax.random.split(rngs.params(), sizes.depth)
     tangent_key, cotangent_key = jax.random.split(jax.random.fold_in(key, _PROBE))
     start = jnp.matmul(inputs, first.kernel[...], precision="highest")

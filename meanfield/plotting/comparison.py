@@ -38,8 +38,10 @@ def plot_comparison(comparison) -> Figure:
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
     measured = comparison.narrow
+    of_prior = measured.prior is not None
+    drawn = f"{measured.activation!r}, {prior_text(measured.prior)}" if of_prior else measured.name
     figure.suptitle(
-        f"{measured.activation!r}, {prior_text(measured.prior)}, depth {measured.depth}: "
+        f"{drawn}, depth {measured.depth}: "
         f"{measured.networks} networks of each width, p = {comparison.p_value:.2g}",
         fontsize="medium",
     )
