@@ -17,12 +17,9 @@ PARAMETERS = ("weight_var", "bias_var", "anticorrelation")
 
 RANGE = "NUMBER|START:STOP:COUNT"
 
-ActivationName = Annotated[
-    str,
-    typer.Option(
-        "--activation", "-a", metavar="NAME", help='Name, with parameters if any: tanh, "elu(0.5)".'
-    ),
-]
+_NAME = 'Name, with parameters if any: tanh, "elu(0.5)".'
+ActivationName = Annotated[str, typer.Option("--activation", "-a", metavar="NAME", help=_NAME)]
+ACTIVATION = typer.Option("--activation", "-a", metavar="NAME", help=_NAME, show_default="relu")
 Q0 = Annotated[str, typer.Option("--q0", metavar="NUMBER", help="Variance to start from, at least 0.")]
 C0 = Annotated[str, typer.Option("--c0", metavar="NUMBER", help="Correlation to start from, -1 to 1.")]
 SpecialWeightLaw = Annotated[

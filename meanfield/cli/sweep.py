@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from meanfield.cli.app import app
+from meanfield.cli.layers import parameter_of
 from meanfield.cli.options import (
     PARAMETERS,
     RANGE,
@@ -110,13 +111,10 @@ def _sweep(
 
 
 def _parameter(text: str) -> "tuple[str, float | np.ndarray]":
-    name, equals, values = text.partition("=")
-    name = name.strip()
-    if not equals or not name.isidentifier():
-        raise ValueError(f"--parameter must be name=number or name=start:stop:count, got {text!r}")
+    name, values = parameter_of(text)
     if name in (*PARAMETERS, "q0", "c0", "chunk", "store", "activation", "special_weight"):
         raise ValueError(f"--parameter names one of the activation, but {name} is none of an activation")
-    return name, axis_of(f"parameter {name}", values.strip())
+    return name, values
 
 
 def _default_name(activation: str, own: dict, law) -> str:

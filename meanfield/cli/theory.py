@@ -1,12 +1,22 @@
 """The commands of the theory: ``phase-diagram``, ``fixed-point`` and ``dead-nodes``."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from meanfield.cli.app import app
 from meanfield.cli.files import Dpi, Force, Output, Size, Style, outputs
+from meanfield.cli.layers import (
+    LayerFunction,
+    LayerParameters,
+    arguments_of,
+    layer_function,
+    no_place,
+    parameter_of,
+    with_numbers,
+)
 from meanfield.cli.options import (
+    ACTIVATION,
     C0,
     PARAMETERS,
     Q0,
@@ -15,7 +25,6 @@ from meanfield.cli.options import (
     Anticorrelation,
     BiasVar,
     SpecialWeightLaw,
-    WeightVar,
     axis_of,
     number,
     option,
@@ -32,9 +41,13 @@ _MOST = 64  # fixed points that --all finds
 
 @app.command("phase-diagram")
 def _phase_diagram(
-    activation: ActivationName = "relu",
-    weight_var: Annotated[str, typer.Option(metavar=RANGE, help="Weight variance.")] = "0.5:4:351",
-    bias_var: Annotated[str, typer.Option(metavar=RANGE, help="Bias variance.")] = "0.1",
+    activation: Annotated[str | None, ACTIVATION] = None,
+    weight_var: Annotated[
+        str | None, typer.Option(metavar=RANGE, help="Weight variance.", show_default="0.5:4:351")
+    ] = None,
+    bias_var: Annotated[
+        str | None, typer.Option(metavar=RANGE, help="Bias variance.", show_default="0.1")
+    ] = None,
     anticorrelation: Annotated[
         str | None,
         typer.Option(
@@ -46,6 +59,8 @@ def _phase_diagram(
     q0: Q0 = "1",
     c0: C0 = "0",
     special_weight: SpecialWeightLaw = "none",
+    layer: LayerFunction = None,
+    parameter: LayerParameters = None,
     quantity: Annotated[
         str,
         typer.Option(
@@ -67,25 +82,40 @@ def _phase_diagram(
 
     Two of the weight variance, the bias variance and the anticorrelation are ranges;
     without options, the diagram is that of ReLU over weight variance and anticorrelation.
+    With --layer the parameters are the arguments of a function that returns a layer.
 
     \b
     Example:
       meanfield phase-diagram -a tanh --weight-var 0.5:4:71 --bias-var 0:1:41 -o tanh
+      meanfield phase-diagram --layer block.py:block -p weight_var=0.5:4:71 -p keep=0.5:1:41
     """
     given = {"weight_var": weight_var, "bias_var": bias_var, "anticorrelation": anticorrelation}
-    axes = {name: axis_of(name, text) for name, text in _with_default(given).items()}
-    _check_two_ranges(axes)
     start = {"q0": number("q0", q0), "c0": number("c0", c0)}
+    own = dict(map(parameter_of, parameter or ()))
+    if layer is None:
+        _no_parameters(own)
+        axes = {name: axis_of(name, text) for name, text in _with_default(given).items()}
+        _check_two_ranges(axes, list(map(option, PARAMETERS)))
+    else:
+        no_place(
+            {"--activation": activation, "--special-weight": _named_law(special_weight)} | _options(given)
+        )
 
     from meanfield.activations.names import as_activation
     from meanfield.grids.phase_diagrams import phase_diagram
     from meanfield.plotting import checked_quantity, phase_diagram_figure
 
     law = special_weight_law(special_weight)
-    name = repr(as_activation(activation)) + ("" if law is None else f"_{law!r}")
+    of: Any
+    if layer is None:
+        of = activation or "relu"
+        name = repr(as_activation(of)) + ("" if law is None else f"_{law!r}")
+    else:
+        of, axes = _family(layer, own)
+        name = of.__name__
     quantity = checked_quantity(quantity.lower())
     files = outputs(output, f"phase_diagram_{name}", dpi, size, style, force)
-    diagram = phase_diagram(activation, **axes, **start, special_weight=law)
+    diagram = phase_diagram(of, **axes, **start, special_weight=law)
     diagram.save(files.values)
     files.write_picture(lambda: phase_diagram_figure(diagram, quantity, deviations))
     print_findings(diagram)
@@ -94,13 +124,22 @@ def _phase_diagram(
 
 @app.command("fixed-point")
 def _fixed_point(
-    weight_var: WeightVar,
-    activation: ActivationName = "relu",
-    bias_var: BiasVar = "0",
-    anticorrelation: Anticorrelation = "0",
+    weight_var: Annotated[
+        str | None,
+        typer.Option(metavar="NUMBER", help="Weight variance, at least 0.", show_default="must be given"),
+    ] = None,
+    activation: Annotated[str | None, ACTIVATION] = None,
+    bias_var: Annotated[
+        str | None, typer.Option(metavar="NUMBER", help="Bias variance, at least 0.", show_default="0")
+    ] = None,
+    anticorrelation: Annotated[
+        str | None, typer.Option(metavar="NUMBER", help="Anticorrelation, at most 1.", show_default="0")
+    ] = None,
     q0: Q0 = "1",
     c0: C0 = "0",
     special_weight: SpecialWeightLaw = "none",
+    layer: LayerFunction = None,
+    parameter: LayerParameters = None,
     every: Annotated[
         bool, typer.Option("--all", help="Every finite, positive fixed point, stable or not.")
     ] = False,
@@ -110,10 +149,20 @@ def _fixed_point(
     \b
     Example:
       meanfield fixed-point -a silu --weight-var 2.5 --bias-var 0.1 --anticorrelation 0.5 --all
+      meanfield fixed-point --layer block.py:block -p weight_var=2 -p keep=0.9
     """
     given = dict(zip(PARAMETERS, (weight_var, bias_var, anticorrelation), strict=True))
-    parameters = {name: number(name, text) for name, text in given.items()}
     start = {"q0": number("q0", q0), "c0": number("c0", c0)}
+    own = dict(map(parameter_of, parameter or ()))
+    if layer is None:
+        _no_parameters(own)
+        if weight_var is None:
+            raise ValueError("missing option '--weight-var'")
+        parameters = {name: number(name, text or "0") for name, text in given.items()}
+    else:
+        no_place(
+            {"--activation": activation, "--special-weight": _named_law(special_weight)} | _options(given)
+        )
 
     import jax
 
@@ -123,8 +172,11 @@ def _fixed_point(
     if every and law is not None:
         raise ValueError("--all has no place beside --special-weight; --q0 chooses the fixed point there")
     with jax.enable_x64(True):
-        prior = prior_of(parameters, law)
-        points = (_every_point if every else _one_point)(as_activation(activation), prior, **start)
+        found = _every_point if every else _one_point
+        if layer is None:
+            points = found(as_activation(activation or "relu"), prior_of(parameters, law), **start)
+        else:
+            points = found(_layer(layer, own), None, **start)
     if not points:
         print("There is no finite, positive fixed point.")
         return
@@ -209,19 +261,57 @@ def _unit_gain(activation, parameters: dict, law) -> float:
 
 
 def _with_default(given: dict[str, str | None]) -> dict[str, str]:
-    others_vary = all(":" in (given[name] or "") for name in ("weight_var", "bias_var"))
-    default = "0" if others_vary else "-1:1:201"
-    return {name: default if text is None else text for name, text in given.items()}
+    defaults = {"weight_var": "0.5:4:351", "bias_var": "0.1"}
+    found = {name: defaults.get(name) if text is None else text for name, text in given.items()}
+    others_vary = all(":" in (found[name] or "") for name in defaults)
+    rest = "0" if others_vary else "-1:1:201"
+    return {name: rest if text is None else text for name, text in found.items()}
 
 
-def _check_two_ranges(axes) -> None:
-    ranges = [option(name) for name, value in axes.items() if not isinstance(value, float)]
+def _options(given: dict) -> dict:
+    return {option(name): text for name, text in given.items()}
+
+
+def _named_law(special_weight: str) -> str | None:
+    return None if special_weight == "none" else special_weight
+
+
+def _no_parameters(own: dict) -> None:
+    if own:
+        raise ValueError(f"--parameter {next(iter(own))} belongs to a function: name it with --layer")
+
+
+def _check_two_ranges(axes: dict, options: list[str]) -> None:
+    """Raises ValueError unless two are ranges. options: how all of them are called."""
+    ranges = [
+        name for name, value in zip(options, axes.values(), strict=True) if not isinstance(value, float)
+    ]
     if len(ranges) != 2:
+        rest = "the third a number" if len(options) == 3 else "the others numbers"
         raise ValueError(
-            f"two of {', '.join(map(option, PARAMETERS))} must be ranges start:stop:count "
-            f"and the third a number, but here {', '.join(ranges) or 'none'} "
+            f"two of {', '.join(options)} must be ranges start:stop:count "
+            f"and {rest}, but here {', '.join(ranges) or 'none'} "
             f"{'is a range' if len(ranges) == 1 else 'are ranges'}"
         )
+
+
+def _family(text: str, own: dict) -> tuple[Any, dict]:
+    """A function of the two arguments that are ranges, and these."""
+    function = layer_function(text)
+    axes = arguments_of(function, own)
+    _check_two_ranges(axes, list(axes))
+    numbers = {name: value for name, value in axes.items() if isinstance(value, float)}
+    ranges = {name: value for name, value in axes.items() if name not in numbers}
+    return with_numbers(function, numbers), ranges
+
+
+def _layer(text: str, own: dict) -> Any:
+    """The layer of one value of every argument."""
+    function = layer_function(text)
+    values = arguments_of(function, own)
+    if ranges := [name for name, value in values.items() if not isinstance(value, float)]:
+        raise ValueError(f"--parameter {ranges[0]} must be a number: one fixed point has no axes")
+    return function(**values)
 
 
 def _one_point(activation, prior, q0, c0) -> list[dict]:

@@ -178,8 +178,9 @@ class Plan:
     def _one_layer(self, layer, dtype, state, given):
         h, tangent = state
         (*keys, read), probe = given
-        # Drawn inside of what is differentiated: the module counts its masks.
-        step = lambda h: applied(self.block(layer, keys, dtype), h, read)
+        drawn = nnx.split(self.block(layer, keys, dtype))
+        # Put together inside of what is differentiated: the module counts its masks.
+        step = lambda h: applied(nnx.merge(*drawn, copy=True), h, read)
         fixed = jax.lax.stop_gradient
         tangent, growth = _unit(jax.jvp(step, (fixed(h),), (tangent,))[1])
         h = step(h) if probe is None else step(h) + probe
