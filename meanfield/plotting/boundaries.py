@@ -98,7 +98,8 @@ def _critical_lines(grid: Grid) -> list[np.ndarray]:
         lines += _contour(grid, np.where(region, chi_1, np.nan), 1.0)
     bounded = _extended(np.where(unbounded | vanishing, np.nan, chi_1))
     x, y, excess = grid.framed(_depth_inside(grid, _UNBOUNDED))
-    outside = RegularGridInterpolator((y, x), excess)
+    # A line may end an ulp beyond the last point.
+    outside = RegularGridInterpolator((y, x), excess, bounds_error=False, fill_value=None)
     for line in _contour(grid, bounded, 1.0):
         lines += _ending_at(line, outside(line[:, ::-1]))
     return lines
