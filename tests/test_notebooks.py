@@ -29,8 +29,8 @@ def outputs(path):
             yield output | {"data": data}
 
 
-def test_there_are_nine_and_all_are_listed_on_their_page():
-    assert [p.name[:2] for p in NOTEBOOKS] == [f"{i:02d}" for i in range(1, 10)]
+def test_there_are_eleven_and_all_are_listed_on_their_page():
+    assert [p.name[:2] for p in NOTEBOOKS] == [f"{i:02d}" for i in range(1, 12)]
     page = (FOLDER.parent / "docs" / "notebooks.md").read_text()
     assert all(p.name in page for p in NOTEBOOKS)
 
