@@ -1,7 +1,5 @@
 """Fixtures that every test may ask for."""
 
-import contextlib
-import ctypes
 import gc
 import os
 import tempfile
@@ -25,6 +23,8 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 import jax
 import pytest
 
+from meanfield.support.memory import give_back
+
 # Products of matrices as they are written, on accelerators too: what is compared here is the arithmetic.
 jax.config.update("jax_default_matmul_precision", "float32")
 
@@ -43,13 +43,7 @@ def forget_what_was_compiled():
     if _lines_of("maps") > 8_000 or _resident() > 1 << 30:
         jax.clear_caches()
         gc.collect()
-        _give_back()
-
-
-def _give_back() -> None:
-    """What has been freed, to the system: glibc keeps most of it for itself."""
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
+        give_back()
 
 
 def _lines_of(name: str) -> int:

@@ -14,6 +14,7 @@ import hashlib
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -43,6 +44,7 @@ from meanfield.dual.tables.lookup import STARTS, TabulatedDual
 from meanfield.numerics.compiling import compiled
 from meanfield.numerics.memo import Memo
 from meanfield.support.files import save_npz
+from meanfield.support.memory import give_back
 from meanfield.support.progress import progress_bar
 
 # Columns in the angle and cells cut from them, tried in turn: kinks that see each other need more.
@@ -73,7 +75,7 @@ def tables_of(source: Dual, activation, cache=None) -> "DualTables":
     )
 
 
-_TABLES: Memo["DualTables"] = Memo(16)  # a sweep may go over any number of parameter values
+_TABLES: Memo["DualTables"] = Memo(8)  # of 25 MB; a sweep may go over any number of parameter values
 
 
 @dataclass
@@ -109,6 +111,10 @@ class DualTables:
         """Moments that need nothing compiled, where the source is a quadrature."""
         return moments_of(self.activation) if isinstance(self.source, QuadratureDual) else None
 
+    @functools.cached_property
+    def _chords(self) -> "ChordSource":
+        return ChordSource(self.source)
+
     def build(self, panels) -> bool:
         """Tabulate the chord on the panels that are not there yet; whether there were any."""
         missing = sorted({int(p) for p in panels} - self.chords.keys())
@@ -118,11 +124,12 @@ class DualTables:
                 advance(1)
         if missing:
             self._save()
+            give_back()  # a process may try any number of functions
         return bool(missing)
 
     def _build_one(self, panel: int) -> None:
         for columns, _ in _SIZES:
-            series, error = chord_series(self.source, panel, columns, self._adaptive())
+            series, error = chord_series(self._chords, panel, columns, self._adaptive())
             if error <= _TOLERANCE:
                 break
         self.chords[panel] = series
@@ -282,7 +289,24 @@ def _moments(source, q):
     return jax.lax.map(at, q, batch_size=256)
 
 
-def chord_series(source, panel: int, columns: int, adaptive: AdaptiveMoments | None = None):
+class ChordSource:
+    """The chord of moments at many points. What is compiled for it goes when it goes."""
+
+    def __init__(self, source: Any):
+        self.dual = source
+        self._chords = compiled(2)(lambda *arguments: _chords(*arguments))
+
+    def __call__(self, q, theta) -> np.ndarray:
+        spare = -len(q) % _BATCH
+        padded = (jnp.asarray(np.pad(a, (0, spare), mode="edge")) for a in (q, theta))
+        return np.asarray(self._chords(self.dual, *padded))[: len(q)]
+
+
+def _chords(source, q, theta):
+    return jax.lax.map(lambda point: source.chord(*point), (q, theta), batch_size=_BATCH)
+
+
+def chord_series(source: ChordSource, panel: int, columns: int, adaptive: AdaptiveMoments | None = None):
     """Series of the chord on one panel, shape (columns, rows), and its error at random points.
 
     Where there are adaptive moments the error is against those, at some of the points, and at theta = 0.
@@ -293,7 +317,7 @@ def chord_series(source, panel: int, columns: int, adaptive: AdaptiveMoments | N
         (to(panel, chebyshev_points(n)), to(panel, places))
         for to, n, places in zip((q_of, theta_of), (ROWS, columns), probes, strict=True)
     )
-    grid, expected = _by_hermite(source, q, theta, at_q, at_theta) or _by_source(
+    grid, expected = _by_hermite(source.dual, q, theta, at_q, at_theta) or _by_source(
         source, q, theta, at_q, at_theta
     )
     series = _rounded(to_series(columns) @ grid @ to_series(ROWS).T, axis=(-2, -1))
@@ -330,19 +354,11 @@ def _by_hermite(source, q, theta, at_q, at_theta):
     return chords(tails[: len(q)], theta).T, np.array(points)
 
 
-def _by_source(source, q, theta, at_q, at_theta):
+def _by_source(source: ChordSource, q, theta, at_q, at_theta):
     """The same by what the source itself says."""
     rows, columns = (a.ravel() for a in np.meshgrid(q, theta))
-    given = np.concatenate([rows, at_q]), np.concatenate([columns, at_theta])
-    spare = -len(given[0]) % _BATCH
-    padded = (jnp.asarray(np.pad(a, (0, spare), mode="edge")) for a in given)
-    values = np.asarray(_chords(source, *padded))[: len(given[0])]
+    values = source(np.concatenate([rows, at_q]), np.concatenate([columns, at_theta]))
     return values[: len(rows)].reshape(len(theta), len(q)), values[len(rows) :]
-
-
-@compiled(2)
-def _chords(source, q, theta):
-    return jax.lax.map(lambda point: source.chord(*point), (q, theta), batch_size=_BATCH)
 
 
 # --- from series to cells -----------------------------------------------------------

@@ -12,7 +12,14 @@ from meanfield.activations.names import as_activation
 from meanfield.dual import Dual, QuadratureDual, dual_of, is_tabulable, panel_of, tables_of
 from meanfield.dual.hermite import HermiteDual
 from meanfield.dual.tables.activation import from_parts
-from meanfield.dual.tables.build import DualTables, chord_series, cut_lines, cut_panel, line_series
+from meanfield.dual.tables.build import (
+    ChordSource,
+    DualTables,
+    chord_series,
+    cut_lines,
+    cut_panel,
+    line_series,
+)
 from meanfield.numerics.pytrees import register_dataclass
 from meanfield.support import validation
 
@@ -130,7 +137,8 @@ def _slopes(activation, which: int, tables: DualTables, panels, table) -> dict[s
     """Derivatives of the table's coefficients with respect to one parameter, in its layout."""
     source = _Sensitivity(activation, tables.source, which)
     lines, _ = line_series(source)
-    pieces = [cut_panel(p, chord_series(source, p, len(tables.chords[p]))[0]) for p in sorted(panels)]
+    chords = ChordSource(source)
+    pieces = [cut_panel(p, chord_series(chords, p, len(tables.chords[p]))[0]) for p in sorted(panels)]
     patches, ends = (np.concatenate([x[i].ravel() for x in pieces]) for i in (0, 2))
 
     def at_origin(p):
