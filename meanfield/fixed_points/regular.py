@@ -64,9 +64,10 @@ def _marked(point, sure) -> FixedPoint:
 
 
 def _by_table(layer, q0, c0, opposite) -> tuple[FixedPoint, jax.Array]:
-    valid = layer.is_valid() & jnp.isfinite(q0) & (q0 >= 0) & (jnp.abs(c0) <= 1)
+    startable = jnp.isfinite(q0) & (q0 >= 0)
+    valid = layer.is_valid() & startable & (jnp.abs(c0) <= 1)
     layer = layer.guarded(valid)
-    q0, c0 = jnp.where(valid, q0, 1.0), jnp.where(valid, c0, 0.0)
+    q0, c0 = jnp.where(startable, q0, 1.0), jnp.where(valid, c0, 0.0)  # one q0 for all stays one
     q, status, sure = regular_variance(layer, q0)
     finite = status == Status.CONVERGED
     if layer.has_section:

@@ -246,10 +246,8 @@ class Dense(OneActivation):
         # Of each cell: the shares of the mean above and below which Q increases.
         least = jnp.where(mean_rise > 0, ratio, jnp.where((mean_rise == 0) & (rise < 0), jnp.inf, -jnp.inf))
         most = jnp.where(mean_rise < 0, ratio, jnp.inf)
-        bounds, index = jnp.stack([least, -most]), np.arange(rise.size)
-        upward = jax.lax.cummax(jnp.where(index >= first, bounds, -jnp.inf), axis=1)
-        downward = jax.lax.cummax(jnp.where(index <= first, bounds, -jnp.inf), axis=1, reverse=True)
-        least, most = jnp.where(last >= first, upward[:, last], downward[:, last])
+        low, high = jnp.minimum(first, last), jnp.maximum(first, last)
+        least, most = _largest_between(jnp.stack([least, -most]), low, high)
         share = 1 - self.prior.anticorrelation
         return (share >= least) & (-share >= most)
 
@@ -279,6 +277,21 @@ class Dense(OneActivation):
     def section(self, q, gain):
         weight = self._weight(q)
         return self.dual.angle_section(q, gain / weight).scaled(0.0, weight)
+
+
+def _largest_between(values, low, high):
+    """The largest of values, shape (..., n), from index low to index high, in a time that no length changes.
+
+    From the largest of every 2^k in a row: two such rows cover all that lie between.
+    """
+    size = values.shape[-1]
+    rows = [values]
+    for k in range(size.bit_length() - 1):
+        ahead = jnp.concatenate([rows[-1][..., 1 << k :], rows[-1][..., -(1 << k) :]], axis=-1)
+        rows.append(jnp.maximum(rows[-1], ahead))
+    k = jnp.asarray(np.array([n.bit_length() - 1 for n in range(1, size + 1)]))[high - low]
+    largest = jnp.stack(rows)
+    return jnp.maximum(largest[k, ..., low], largest[k, ..., high - (1 << k) + 1])
 
 
 _NEARLY_FAR, _FAR = 2.0**60, 2.0**100
