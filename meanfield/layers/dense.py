@@ -289,9 +289,9 @@ def _largest_between(values, low, high):
     for k in range(size.bit_length() - 1):
         ahead = jnp.concatenate([rows[-1][..., 1 << k :], rows[-1][..., -(1 << k) :]], axis=-1)
         rows.append(jnp.maximum(rows[-1], ahead))
-    k = jnp.asarray(np.array([n.bit_length() - 1 for n in range(1, size + 1)]))[high - low]
+    power = jnp.asarray([n.bit_length() - 1 for n in range(1, size + 1)])[high - low]
     largest = jnp.stack(rows)
-    return jnp.maximum(largest[k, ..., low], largest[k, ..., high - (1 << k) + 1])
+    return jnp.maximum(largest[power, ..., low], largest[power, ..., high - (1 << power) + 1])
 
 
 _NEARLY_FAR, _FAR = 2.0**60, 2.0**100
