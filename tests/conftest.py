@@ -23,6 +23,7 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 import jax
 import pytest
 
+from meanfield.cli import main
 from meanfield.support.memory import give_back
 
 # Products of matrices as they are written, on accelerators too: what is compared here is the arithmetic.
@@ -34,6 +35,17 @@ def x64():
     """Double precision for one test; JAX's global configuration stays as it was."""
     with jax.enable_x64(True):
         yield
+
+
+@pytest.fixture
+def call(capsys):
+    """(exit code, stdout, stderr) of ``meanfield`` with these arguments."""
+
+    def call(*arguments):
+        code = main(arguments)
+        return (code, *capsys.readouterr())
+
+    return call
 
 
 @pytest.fixture(autouse=True, scope="module")

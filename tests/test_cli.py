@@ -28,17 +28,6 @@ def here(tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.fixture
-def call(capsys):
-    """(exit code, stdout, stderr) of ``meanfield`` with these arguments."""
-
-    def call(*arguments):
-        code = main(arguments)
-        return (code, *capsys.readouterr())
-
-    return call
-
-
 def files(folder):
     return sorted(path.name for path in folder.iterdir())
 

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 import meanfield as mf
-from meanfield.cli import main
 
 FILE = """
 import meanfield as mf
@@ -39,17 +38,6 @@ def here(tmp_path, monkeypatch):
     (tmp_path / "own.py").write_text(FILE)
     (tmp_path / "broken.py").write_text("import nothing_of_that_name\n")
     return tmp_path
-
-
-@pytest.fixture
-def call(capsys):
-    """(exit code, stdout, stderr) of ``meanfield`` with these arguments."""
-
-    def call(*arguments):
-        code = main(arguments)
-        return (code, *capsys.readouterr())
-
-    return call
 
 
 def block(weight_var, keep, scale=0.7):
