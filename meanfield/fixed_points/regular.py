@@ -23,14 +23,13 @@ from meanfield.fixed_points.result import (
     phase_of,
 )
 from meanfield.fixed_points.variance import GrowthScan
+from meanfield.fixed_points.walk import NOWHERE, first_stop
 from meanfield.numerics.broadcasting import pointwise
 from meanfield.numerics.roots import implicit_root
 from meanfield.status import Status
 from meanfield.support import validation
 
 _STEPS = 3
-_UNROLLED = 8  # nodes of the scan treated in one compiled step
-_NOWHERE = 1 << 20
 _AT_ONCE = 1 << 14
 
 
@@ -87,8 +86,8 @@ def regular_variance(layer, q0):
     eps = jnp.finfo(start.dtype).eps
     excess = _excess(frozen, start)
     direction = jnp.where(excess > 0, 1, -1).astype(jnp.int32)
-    stop, first = _first_stop(scan, frozen, jnp.log(start), direction, excess.dtype)
-    none = stop == _NOWHERE
+    stop, first = first_stop(scan, frozen, jnp.log(start), direction)
+    none = stop == NOWHERE
     crossing = ~none & (stop % 2 == 1)
     node = first + (direction * stop + 1) // 2
     left = jnp.where(crossing, jnp.where(direction > 0, node - 1, node), 1)
@@ -111,51 +110,6 @@ def regular_variance(layer, q0):
 def _excess(layer, q):
     """Q(q)/q - 1."""
     return layer.variance_map(q) / q - 1
-
-
-def _first_stop(scan, layer, x, direction, dtype):
-    """The first event on the way from x, as 2 i - 1 for a change of sign at the i-th node ahead and
-    2 i for a cell, the i-th after that of x, in which the growth may dip through zero; and the node
-    below x.
-    """
-    first = jnp.clip(jnp.sum(scan.log_q <= x) - 1, 0, scan.log_q.size - 2).astype(jnp.int32)
-    rows = scan.rows, jnp.diff(scan.log_q, prepend=scan.log_q[0])
-    cells = scan.log_q.size - 1
-    steps = -(-cells // _UNROLLED)
-
-    def ahead(array):
-        """By step and cell of a step, from the second node on."""
-        widths = ((0, steps * _UNROLLED - cells), *[(0, 0)] * (array.ndim - 1))
-        return jnp.pad(array[1:], widths, mode="edge").reshape(steps, _UNROLLED, *array.shape[1:])
-
-    index = jnp.arange(steps * _UNROLLED, dtype=jnp.int32)
-    sign = direction.astype(dtype)
-
-    def at(row):
-        return [sign * g for g in layer.growth_from(row)]
-
-    def step(state, given):
-        (g0, e0, best), (rows, index) = state, given
-        for k in range(_UNROLLED):
-            row, width = jax.tree.map(lambda array: array[k], rows)  # noqa: B023
-            g1, e1 = at(row)
-            # A convex function lies above its tangents, which meet inside the cell.
-            mean = g0 * e1 - g1 * e0
-            dip = (e0 < 0) & (e1 > 0) & (mean + e0 * e1 * width <= mean / 4)
-            away = direction * 2 * (index[k] - first)
-            event = jnp.where(dip & (away >= 0), away, _NOWHERE)
-            # The node at the cell's upper end, and for the first cell that at its lower too.
-            turned = jnp.where((g1 < 0) & (away + direction > 0), away + direction, _NOWHERE)
-            best = jnp.minimum(best, jnp.minimum(event, turned))
-            g0, e0 = g1, e1
-        return (g0, e0, best), None
-
-    g, e = at(jax.tree.map(lambda array: array[0], scan.rows))
-    lowest = jnp.where((g < 0) & (direction < 0), 1 + 2 * first, _NOWHERE)
-    (_, _, best), _ = jax.lax.scan(
-        step, (g, e, lowest), (jax.tree.map(ahead, rows), index.reshape(steps, -1))
-    )
-    return best, first
 
 
 def _between(scan, layer, left):

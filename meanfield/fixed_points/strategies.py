@@ -223,7 +223,8 @@ class TabulatedSolver(PointSolver):
             solved = values.pop("sure")
         limits = is_limit(status)
         others = ~np.where(finite, solved | beyond, limits)
-        for where, job, sizes in ((limits, limit_job, shapes[-1:]), (others, _correlation, shapes)):
+        # Mostly all of a chunk are limits or none.
+        for where, job, sizes in ((limits, limit_job, (q.size,)), (others, _correlation, shapes)):
             job = functools.partial(rare, job, opposite=self._opposite)
             fill(values, where, job, layer, q, status, c0, shapes=sizes)
         poor = ~beyond & (values["status"] == Status.INACCURATE)

@@ -1,0 +1,58 @@
+"""The walk over the nodes of a growth scan, against one that takes a point and a node at a time."""
+
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from meanfield.fixed_points.walk import NOWHERE, first_stop
+
+
+@jax.tree_util.register_static
+class Rows:
+    """A layer whose rows are the growth and its slope, the first moved by a parameter."""
+
+    def growth_from(self, row):
+        return row[..., 0], row[..., 1]
+
+
+def one_by_one(log_q, rows, x, direction):
+    """What ``first_stop`` tells, by plain loops."""
+    first = int(np.clip(np.sum(log_q <= x) - 1, 0, log_q.size - 2))
+    node, stop = (first + 1, 1) if direction > 0 else (first, 1)
+    cell = first
+    while 0 <= cell < log_q.size - 1:
+        (g0, e0), (g1, e1) = direction * rows[cell], direction * rows[cell + 1]
+        width = log_q[cell + 1] - log_q[cell]
+        # Where the tangents meet, the growth's lower bound is a quarter of their weighted mean, or less.
+        mean = g0 * e1 - g1 * e0
+        if e0 < 0 < e1 and mean + e0 * e1 * width <= mean / 4:
+            return stop - 1, first
+        if direction * rows[node, 0] < 0:
+            return stop, first
+        node, cell, stop = node + direction, cell + direction, stop + 2
+    return NOWHERE, first
+
+
+@pytest.mark.parametrize("nodes", [9, 30, 41])
+def test_many_points_walk_as_each_alone_would(nodes):
+    rng = np.random.default_rng(nodes)
+    log_q = np.sort(rng.uniform(-5, 5, nodes)).astype(np.float32)
+    points = 200
+    # Few changes of sign, so that some points walk far and some find nothing.
+    rows = rng.normal(rng.uniform(-3, 3, (points, 1, 1)), 1.0, (points, nodes, 2)).astype(np.float32)
+    x = rng.uniform(-6, 6, points).astype(np.float32)
+    direction = rng.choice([-1, 1], points).astype(np.int32)
+    scan = lambda rows: SimpleNamespace(log_q=jnp.asarray(log_q), rows=rows)
+    alone = lambda rows, x, direction: first_stop(scan(rows), Rows(), x, direction)
+    expected = [one_by_one(log_q, r, a, int(d)) for r, a, d in zip(rows, x, direction, strict=True)]
+    together = np.stack(jax.jit(jax.vmap(alone))(rows, x, direction), axis=-1)
+    assert len(np.unique(together[:, 0])) > 5 and (together[:, 0] == NOWHERE).any()
+    np.testing.assert_array_equal(together, expected)
+    for k in range(5):
+        np.testing.assert_array_equal(np.stack(alone(rows[k], x[k], direction[k])), expected[k])
+    shared = jax.vmap(alone, (None, None, 0))(rows[0], x[0], direction)
+    both = {d: one_by_one(log_q, rows[0], x[0], d) for d in (-1, 1)}
+    np.testing.assert_array_equal(np.stack(shared, axis=-1), [both[int(d)] for d in direction])
