@@ -110,7 +110,7 @@ def _error(layer, q, chi_1) -> float:
         return float(layer.error(q))
     rows = Rows.at(layer, np.array([q]))
     uncertain = layer.growth_uncertainty(rows.uncertain)
-    of_map = float(uncertain[0]) / (float(layer.growth_from(rows.rows)[0][0]) + 1)
+    of_map = float(uncertain[0]) / float(layer.growth_from(rows.rows)[0][0])
     return max(of_map, float(layer.slope_error(q)) if chi_1 > _NOTHING else 0.0)
 
 

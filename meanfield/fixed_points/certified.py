@@ -165,8 +165,8 @@ class _Walk:
 
     def _judged(self, rows: Rows) -> list[_Node]:
         """A growth that is no number is that of squares which overflow."""
-        growth, slope = (np.asarray(a, float) for a in self._layer.growth_from(rows.rows))
-        growth = np.where(np.isnan(growth), np.inf, growth)
+        ratio, slope = (np.asarray(a, float) for a in self._layer.growth_from(rows.rows))
+        growth = np.where(np.isnan(ratio), np.inf, ratio - 1)
         with np.errstate(invalid="ignore"):
             unsure = self._layer.growth_uncertainty(rows.uncertain)
             noise = np.nan_to_num(_NOISE * (np.abs(growth) + 1) + unsure, nan=np.inf)

@@ -86,7 +86,7 @@ def regular_variance(layer, q0):
     eps = jnp.finfo(start.dtype).eps
     excess = _excess(frozen, start)
     direction = jnp.where(excess > 0, 1, -1).astype(jnp.int32)
-    stop, first = first_stop(scan, frozen, jnp.log(start), direction)
+    stop, first, increasing = first_stop(scan, frozen, jnp.log(start), direction)
     none = stop == NOWHERE
     crossing = ~none & (stop % 2 == 1)
     node = first + (direction * stop + 1) // 2
@@ -100,8 +100,6 @@ def regular_variance(layer, q0):
     )
     end = jnp.where(direction > 0, Status.UNBOUNDED, Status.VANISHING)
     status = jnp.where(none, end, Status.CONVERGED)
-    last = jnp.where(none, jnp.where(direction > 0, scan.log_q.size - 2, 0), left)
-    increasing = frozen.is_increasing(jnp.exp(scan.log_q), scan.rows, first, last)
     sure = increasing & (start > 0) & (jnp.abs(excess) > 32 * eps)
     sure &= none | (crossing & clear & solved & (left > 0))
     return q, status, sure & layer.is_valid()
@@ -117,6 +115,7 @@ def _between(scan, layer, left):
     at = lambda array, i: array.at[i].get(mode="promise_in_bounds")
     low, high = (jax.tree.map(lambda a, i=i: at(a, i), scan.rows) for i in (left, left + 1))
     (g0, d0), (g1, d1) = layer.growth_from(low), layer.growth_from(high)
+    g0, g1 = g0 - 1, g1 - 1
     x0, x1 = at(scan.log_q, left), at(scan.log_q, left + 1)
     width, drop = x1 - x0, g0 - g1
     clear = (g0 > 0) & (g1 < 0)

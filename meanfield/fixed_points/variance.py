@@ -52,11 +52,10 @@ class GrowthScan:
 
     def growth(self, layer):
         """log Q(q)/q at the nodes, its slope in log q, and its noise: a smaller one tells nothing."""
-        value, slope = layer.growth_from(self.rows)
-        ratio = value + 1
+        ratio, slope = layer.growth_from(self.rows)
         safe = jnp.where(ratio > 0, ratio, 1.0)
-        growth = jnp.where(ratio > 0, jnp.log1p(jnp.where(ratio > 0, value, 0.0)), -jnp.inf)
-        growth = jnp.where(jnp.isnan(value), jnp.inf, growth)
+        growth = jnp.where(ratio > 0, jnp.log(safe), -jnp.inf)
+        growth = jnp.where(jnp.isnan(ratio), jnp.inf, growth)
         kind = jnp.finfo(growth.dtype)
         underflow = 256 * kind.tiny / (safe * jnp.exp(self.log_q))
         noise = jnp.maximum(self.error, 32 * kind.eps + underflow)

@@ -6,7 +6,6 @@ from typing import Any, ClassVar, Self
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
 from meanfield.dual.choice import warn_where_unresolved
@@ -163,11 +162,11 @@ class Layer(Part, ABC):
 
         As much as possible of what no parameter enters, which is then shared by the priors of a diagram.
         """
-        growth = lambda log_q: self.variance_map(jnp.exp(log_q)) / jnp.exp(log_q) - 1
+        growth = lambda log_q: self.variance_map(jnp.exp(log_q)) / jnp.exp(log_q)
         return jax.vmap(lambda x: jax.jvp(growth, (x,), (jnp.ones_like(x),)))(jnp.log(q))
 
     def growth_from(self, row) -> tuple[Scalar, Scalar]:
-        """Q(q)/q - 1 and its slope in log q, from one row of ``growth_rows`` (or from all of them)."""
+        """Q(q)/q and its slope in log q, from one row of ``growth_rows`` (or from all of them)."""
         return row
 
     @property
@@ -200,16 +199,6 @@ class Layer(Part, ABC):
     def slope_error(self, q) -> Scalar:
         """Relative error of E phi'^2, likewise."""
         raise NotImplementedError
-
-    def is_increasing(self, q: Float[Array, " n"], rows, first, last) -> Array:
-        """Whether Q increases from node to node of ``growth_rows`` in all cells between two, given by index.
-
-        The first is often the same for many parameters.
-        """
-        image = (self.growth_from(rows)[0] + 1) * q
-        index = np.arange(q.size - 1)
-        between = (index >= jnp.minimum(first, last)) & (index <= jnp.maximum(first, last))
-        return ~jnp.any((jnp.diff(image) < -1e-11 * image[1:]) & between)
 
     # --- parameters -----------------------------------------------------------------------
 

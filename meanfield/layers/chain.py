@@ -207,7 +207,7 @@ class Chain(Layer):
     def growth_from(self, row):
         of_last, ratio, rate = row
         value, slope = self.layers[-1].growth_from(of_last)
-        return (value + 1) * ratio - 1, ratio * (slope * rate + (value + 1) * (rate - 1))
+        return value * ratio, ratio * (slope * rate + value * (rate - 1))
 
     # --- parameters -----------------------------------------------------------------------
 

@@ -215,7 +215,7 @@ class Dense(OneActivation):
         weight, common = prior.weight_var, prior.weight_var * (1 - prior.anticorrelation)
         value = weight * row[..., 0] + common * row[..., 1] + prior.bias_var * row[..., 2]
         slope = weight * row[..., 3] + common * row[..., 4] - prior.bias_var * row[..., 2]
-        return value - 1, slope
+        return value, slope
 
     @property
     def is_sum_of_moments(self):
@@ -235,21 +235,6 @@ class Dense(OneActivation):
         return (
             self.prior.weight_var * (rows[..., 0] + share * rows[..., 1]) + self.prior.bias_var * rows[..., 2]
         )
-
-    def is_increasing(self, q, rows, first, last):
-        """By the anticorrelation alone: that decides in which cells Q falls."""
-        if self.between:
-            return super().is_increasing(q, rows, first, last)
-        variance, mean_square = rows[:, 0] * q, rows[:, 1] * q
-        rise, mean_rise = (jnp.diff(x) + 1e-11 * x[1:] for x in (variance, mean_square))
-        ratio = -rise / jnp.where(mean_rise == 0, 1.0, mean_rise)
-        # Of each cell: the shares of the mean above and below which Q increases.
-        least = jnp.where(mean_rise > 0, ratio, jnp.where((mean_rise == 0) & (rise < 0), jnp.inf, -jnp.inf))
-        most = jnp.where(mean_rise < 0, ratio, jnp.inf)
-        low, high = jnp.minimum(first, last), jnp.maximum(first, last)
-        least, most = _largest_between(jnp.stack([least, -most]), low, high)
-        share = 1 - self.prior.anticorrelation
-        return (share >= least) & (-share >= most)
 
     # --- parameters -----------------------------------------------------------------------
 
@@ -277,21 +262,6 @@ class Dense(OneActivation):
     def section(self, q, gain):
         weight = self._weight(q)
         return self.dual.angle_section(q, gain / weight).scaled(0.0, weight)
-
-
-def _largest_between(values, low, high):
-    """The largest of values, shape (..., n), from index low to index high, in a time that no length changes.
-
-    From the largest of every 2^k in a row: two such rows cover all that lie between.
-    """
-    size = values.shape[-1]
-    rows = [values]
-    for k in range(size.bit_length() - 1):
-        ahead = jnp.concatenate([rows[-1][..., 1 << k :], rows[-1][..., -(1 << k) :]], axis=-1)
-        rows.append(jnp.maximum(rows[-1], ahead))
-    power = jnp.asarray([n.bit_length() - 1 for n in range(1, size + 1)])[high - low]
-    largest = jnp.stack(rows)
-    return jnp.maximum(largest[power, ..., low], largest[power, ..., high - (1 << power) + 1])
 
 
 _NEARLY_FAR, _FAR = 2.0**60, 2.0**100

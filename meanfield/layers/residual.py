@@ -127,7 +127,7 @@ class Residual(Layer):
 
     def growth_from(self, row):
         value, slope = self.branch.growth_from(row)
-        return self._sum(1.0, value + 1) - 1, self.scale**2 * slope
+        return self._sum(1.0, value), self.scale**2 * slope
 
     @property
     def is_sum_of_moments(self):
