@@ -7,8 +7,9 @@ integrated outwards from its landmark by Gauss-Legendre nodes in
 own scale, far from it they spread geometrically to the Gaussian's tail: the same
 few nodes serve variances from 1e-30 to 1e30, and no panel contains a kink.
 
-The nodes are smooth functions of q and theta, so derivatives of the rule, of every
-order and through kinks and jumps, are as accurate as the rule itself.
+Where phi has kinks the nodes move with them, as smooth functions of q and theta; a smooth phi
+is derived at fixed nodes. So derivatives of the rule, of every order and through kinks and
+jumps, are as accurate as the rule itself.
 """
 
 import dataclasses
@@ -84,17 +85,21 @@ def _counts(dtype, factor: float) -> tuple[int, int]:
     return round(near * factor), round(far * factor)
 
 
-def nodes_at(q: Scalar, landmarks, scale: float, refinement: float = 1) -> tuple[Nodes, Nodes]:
-    """Nodes u and weights of a centred Gaussian of variance q, graded towards the landmarks."""
+def nodes_at(q: Scalar, landmarks, scale: float, refinement: float = 1, fixed=False) -> tuple[Nodes, Nodes]:
+    """Nodes u and weights of a centred Gaussian of variance q, graded towards the landmarks.
+
+    fixed: derivatives are those at fixed u / sqrt(q).
+    """
     root = jnp.sqrt(q)
     tail = _tail(root.dtype)
-    t, w = graded_nodes(
+    laid = graded_nodes(
         jnp.divide(np.asarray(landmarks, root.dtype), root),
         jnp.minimum(1.0, scale / root),
         -tail,
         tail,
         _counts(root.dtype, refinement),
     )
+    t, w = jax.lax.stop_gradient(laid) if fixed else laid
     return root * t, w
 
 
@@ -138,7 +143,16 @@ class QuadratureDual(Dual):
 
     def _rule(self, q: Scalar, more: float = 1, landmarks=None) -> tuple[Nodes, Nodes]:
         landmarks = landmarks or self.activation.landmarks
-        return nodes_at(q, landmarks, self.activation.scale, self.refinement * more)
+        return nodes_at(q, landmarks, self.activation.scale, self.refinement * more, self._is_smooth)
+
+    @property
+    def _is_smooth(self) -> bool:
+        """Whether no kink of phi asks the nodes to move when q does."""
+        return not (self.activation.kinks or self.activation.traced)
+
+    def _nodes(self, landmarks, scale, low, high) -> tuple[Nodes, Nodes]:
+        laid = graded_nodes(landmarks, scale, low, high, self._counts(landmarks.dtype))
+        return jax.lax.stop_gradient(laid) if self._is_smooth else laid
 
     def nodes(self, q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Nodes and weights of the rule at variances of shape (n,), for a look from outside."""
@@ -204,21 +218,20 @@ class QuadratureDual(Dual):
         # u_{1,2} = sqrt(q) (a t +- b o), even in o once summed over t.
         a, b = jnp.cos(theta / 2), jnp.sin(theta / 2)
         root = jnp.sqrt(q)
-        counts = self._counts(root.dtype)
         tail = _tail(root.dtype)
         scale = self.activation.scale / root
         kinks = np.asarray(self.activation.landmarks)
         gaps = np.unique(np.abs(kinks[:, None] - kinks[None, :]))  # where two kink lines cross
-        o, w_o = graded_nodes(
-            jnp.asarray(gaps, root.dtype) / (2 * b * root), jnp.minimum(1.0, scale / b), 0.0, tail, counts
+        o, w_o = self._nodes(
+            jnp.asarray(gaps, root.dtype) / (2 * b * root), jnp.minimum(1.0, scale / b), 0.0, tail
         )
-        empty = sum(counts)  # the cell to the left of o = 0
+        empty = sum(self._counts(root.dtype))  # the cell to the left of o = 0
         o, w_o = o[empty:], w_o[empty:]
 
         def inner(o):
             lines = jnp.asarray(kinks, root.dtype) / root
             landmarks = (lines + np.array([[-1], [1]]) * b * o).ravel() / a
-            t, w = graded_nodes(landmarks, jnp.minimum(1.0, scale / a), -tail, tail, counts)
+            t, w = self._nodes(landmarks, jnp.minimum(1.0, scale / a), -tail, tail)
             difference = self.activation(root * (a * t + b * o)) - self.activation(root * (a * t - b * o))
             return jnp.sum(w * difference**2)
 
@@ -245,17 +258,16 @@ class QuadratureDual(Dual):
         small = jnp.sqrt(jnp.maximum(gap, jnp.finfo(big.dtype).eps ** 2) / 2)
         sign = jnp.where(x > 1, -1.0, 1.0).astype(big.dtype)
         root1, root2 = jnp.sqrt(q1), jnp.sqrt(q2)
-        counts = self._counts(big.dtype)
         tail = _tail(big.dtype)
         scale = self.activation.scale / jnp.maximum(root1, root2)
         kinks = jnp.asarray(self.activation.landmarks, big.dtype)
         lines1, lines2 = kinks / root1, sign * kinks / root2
         crossings = ((lines1[:, None] - lines2[None, :]) / (2 * small)).ravel()
-        o, w_o = graded_nodes(crossings, jnp.minimum(1.0, scale / small), -tail, tail, counts)
+        o, w_o = self._nodes(crossings, jnp.minimum(1.0, scale / small), -tail, tail)
 
         def inner(o):
             landmarks = jnp.concatenate([lines1 - small * o, lines2 + small * o]) / big
-            t, w = graded_nodes(landmarks, jnp.minimum(1.0, scale / big), -tail, tail, counts)
+            t, w = self._nodes(landmarks, jnp.minimum(1.0, scale / big), -tail, tail)
             return jnp.sum(w * fn(root1 * (big * t + small * o), root2 * sign * (big * t - small * o)))
 
         return jnp.sum(w_o * jax.vmap(inner)(o))
@@ -271,7 +283,7 @@ class QuadratureDual(Dual):
 
         def at(edge):
             centre = (1 - x) * edge
-            t, w = graded_nodes((kinks - centre) / spread, scale, -tail, tail, self._counts(root.dtype))
+            t, w = self._nodes((kinks - centre) / spread, scale, -tail, tail)
             return jnp.sum(w * fn(root * (centre + spread * t)))
 
         return jax.vmap(at)(edges)
