@@ -26,9 +26,11 @@ def one_by_one(log_q, rows, x, direction):
     while 0 <= cell < log_q.size - 1:
         (g0, e0), (g1, e1) = (direction * (rows[i] - [1, 0]) for i in (cell, cell + 1))
         width = log_q[cell + 1] - log_q[cell]
-        # Where the tangents meet, the growth's lower bound is a quarter of their weighted mean, or less.
-        mean = g0 * e1 - g1 * e0
-        if e0 < 0 < e1 and mean + e0 * e1 * width <= mean / 4:
+        # A parabola's lowest value is less than a share of how far that lies above where its tangents meet.
+        if e0 < 0 < e1:
+            depth = -e0 * e1 * width / (e1 - e0) / 2
+            lowest = (g0 * e1 - g1 * e0) / (e1 - e0) - depth
+        if e0 < 0 < e1 and lowest <= 1.2 * width * depth:
             return stop - 1, first
         if direction * (rows[node, 0] - 1) < 0:
             return stop, first

@@ -14,16 +14,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from meanfield.dual import tables_of
-from meanfield.dual.adaptive import AdaptiveDual, moments_of
-from meanfield.fixed_points.certified import Reached, Rows, variance_reached_surely
+from meanfield.fixed_points.certified import Rows
 from meanfield.fixed_points.correlation import at_variance
+from meanfield.fixed_points.one_by_one import MOST_POINTS, OneByOne
 from meanfield.fixed_points.strategies import (
     ALL_FIELDS,
     INTEGERS,
     Points,
     PointSolver,
     Values,
-    chosen,
     fill,
     is_limit,
     limit_job,
@@ -35,14 +34,12 @@ from meanfield.fixed_points.strategies import (
 )
 from meanfield.layers import Layer
 from meanfield.layers.limits import LimitMap
-from meanfield.numerics.memo import Memo
+from meanfield.numerics.broadcasting import chosen
 from meanfield.numerics.pytrees import register_dataclass
 from meanfield.status import Phase, Status
 
 _STEPS = 60
 _NOTHING = 1e-25  # of chi_1: slopes that only tails of the Gaussian reach
-MOST_POINTS = 16  # that are solved one by one
-_ROWS: Memo[Rows] = Memo(64)
 
 
 @register_dataclass
@@ -172,15 +169,14 @@ class AdaptiveSolver(PointSolver):
 
     def __init__(self, points: Points, example: Layer):
         self._points, self._opposite = points, points.may_be_opposite
-        self._structure, self._moments = jax.tree.structure(example), example.moments()
-        self._duals = [AdaptiveDual(moments_of(activation)) for activation, _ in self._moments]
+        self._moments, self._one_by_one = example.moments(), OneByOne(example)
 
     def solve(self, columns, device=None):
         plain, q0, c0 = self._points.at(columns)
         size = len(columns[0])
         run = functools.partial(run_job, device, optimization=0)
-        once = functools.cache(self._reached)  # what pads a chunk is one point
-        layers = [tuple(map(float, jax.tree.leaves(chosen(i, plain)))) for i in range(size)]
+        once = functools.cache(self._one_by_one.reached)  # what pads a chunk is one point
+        layers = [self._one_by_one.leaves(plain, i) for i in range(size)]
         starts = np.broadcast_to(q0, size)
         reached = [once(leaves, float(start)) for leaves, start in zip(layers, starts, strict=True)]
         q, chi_q = (np.array([getattr(r, name) for r in reached]) for name in ("q", "chi_q"))
@@ -212,19 +208,8 @@ class AdaptiveSolver(PointSolver):
             store(values, finite, on_host(job(together, *chosen(place, q, status, c0))), finite.size)
         return values
 
-    def _adaptive(self, leaves) -> Layer:
-        layer = jax.tree.unflatten(self._structure, leaves)
-        return layer.with_moments(iter(self._duals))
-
-    def _reached(self, leaves, q0) -> Reached:
-        layer = self._adaptive(leaves)
-        if not (layer.is_sum_of_moments and layer.is_valid()):
-            return Reached(np.nan, None)
-        rows = _ROWS(self._moments[0][0].key, lambda: Rows.at_nodes(layer))
-        return variance_reached_surely(layer, q0, rows)
-
     def _solved(self, leaves, q, chi_q) -> SolvedLayer:
-        return solved_layer(self._adaptive(leaves), float(q), float(chi_q), self._opposite)
+        return solved_layer(self._one_by_one.layer(leaves), float(q), float(chi_q), self._opposite)
 
 
 def _invalid(size: int) -> Values:

@@ -4,8 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from meanfield.fixed_points.adaptive import MOST_POINTS, AdaptiveSolver
+from meanfield.fixed_points.adaptive import AdaptiveSolver
 from meanfield.fixed_points.correlation import may_be_opposite
+from meanfield.fixed_points.one_by_one import MOST_POINTS
 from meanfield.fixed_points.result import FixedPoint
 from meanfield.fixed_points.strategies import (
     ALL_FIELDS,

@@ -111,7 +111,7 @@ def _excess(layer, q):
 
 
 def _between(scan, layer, left):
-    """Where the growth vanishes between two nodes, by inverse cubic interpolation; if it clearly does."""
+    """Where the growth vanishes between two nodes, by cubic interpolation; if it clearly does."""
     at = lambda array, i: array.at[i].get(mode="promise_in_bounds")
     low, high = (jax.tree.map(lambda a, i=i: at(a, i), scan.rows) for i in (left, left + 1))
     (g0, d0), (g1, d1) = layer.growth_from(low), layer.growth_from(high)
@@ -121,11 +121,20 @@ def _between(scan, layer, left):
     clear = (g0 > 0) & (g1 < 0)
     drop = jnp.where(clear, drop, 1.0)
     t = jnp.clip(g0 / drop, 0.0, 1.0)
-    slopes = (jnp.clip(-drop / jnp.where(d == 0, -1e-300, d), 0.0, 3 * width) for d in (d0, d1))
-    m0, m1 = (jnp.where(d < 0, m, 3 * width) for d, m in zip((d0, d1), slopes, strict=True))
-    x = x0 + width * t * t * (3 - 2 * t) + t * (1 - t) * ((1 - t) * m0 - t * m1)
+    t = _root_of_cubic(t, g0, g1, d0 * width, d1 * width)
+    x = x0 + width * t
     noise = jnp.maximum(at(scan.error, left), at(scan.error, left + 1)) + 1e-14
     return jnp.exp(x), clear & (g0 > noise) & (g1 < -noise)
+
+
+def _root_of_cubic(t, f0, f1, d0, d1):
+    """Where the cubic with these values and slopes at 0 and 1 vanishes, by Halley's method from t."""
+    a, b = 2 * (f0 - f1) + d0 + d1, 3 * (f1 - f0) - 2 * d0 - d1
+    for _ in range(_STEPS):
+        value, slope = f0 + t * (d0 + t * (b + t * a)), d0 + t * (2 * b + 3 * t * a)
+        below = slope * slope - value * (b + 3 * t * a)
+        t = jnp.clip(t - value * slope / jnp.where(below == 0, jnp.inf, below), 0.0, 1.0)
+    return t
 
 
 def _polished(layer, guess):

@@ -22,6 +22,7 @@ from jax.sharding import Mesh
 from meanfield.dual import panel_of, tables_of
 from meanfield.dual.choice import TOLERANCE, rule_errors
 from meanfield.dual.tables.build import SHIPPED, DualTables, is_shipped
+from meanfield.dual.tables.cells import panel_on_host
 from meanfield.fixed_points.correlation import (
     at_limit,
     correlation_reached,
@@ -29,11 +30,12 @@ from meanfield.fixed_points.correlation import (
     solve,
     variance_reached,
 )
+from meanfield.fixed_points.one_by_one import MOST_POINTS, OneByOne
 from meanfield.fixed_points.regular import regular_point, regular_variance
 from meanfield.fixed_points.result import FixedPoint, raise_errors
 from meanfield.layers import Layer
 from meanfield.layers.families import Family
-from meanfield.numerics.broadcasting import count_points, is_shared, pointwise
+from meanfield.numerics.broadcasting import chosen, count_points, pointwise
 from meanfield.numerics.compiling import optimization_for
 from meanfield.status import Status
 from meanfield.support import validation
@@ -198,6 +200,9 @@ class TabulatedSolver(PointSolver):
         self._points, self._opposite, self._tables = points, points.may_be_opposite, tables
         self._exact = DirectSolver(points, example)
         self._optimization = optimization_for(size)
+        # Of many, some are irregular in every chunk: a program for them is then worth compiling.
+        one_by_one = self._optimization is not None and can_be_surveyed(example) and example.is_sum_of_moments
+        self._one_by_one = OneByOne(example) if one_by_one else None
         self._as_shipped = size < _FEWEST_FOR_TABLE
         self._lock = threading.Lock()
         self._lines = _OnDevices([table.lines_alone.alone() for table in self._tables])
@@ -209,8 +214,8 @@ class TabulatedSolver(PointSolver):
         rare = functools.partial(self._run_rare, device)
         few = len(columns[0]) <= _FEW[0]
         shapes = (len(columns[0]),) if few else self._shapes
-        found = variances_reached(run, plain.with_moments(self._lines.on(device)), q0, shapes, rare)
         layer = plain.with_moments(self._lines.on(device))
+        found = variances_reached(run, layer, q0, shapes, rare, functools.partial(self._settled, plain, q0))
         q, status = found.pop("q"), found.pop("status")
         finite = status == Status.CONVERGED
         panels = np.array([found[f"panel {i}"] for i in range(len(found))])
@@ -236,6 +241,23 @@ class TabulatedSolver(PointSolver):
         most = self._exact.most
         fill(values, poor | beyond, exact, plain, q0, c0, shapes=(1, min(most, q.size)) if few else (most,))
         return values
+
+    def _settled(self, layer, q0, found: Values, unsure: np.ndarray) -> np.ndarray:
+        """Which of the points that are not regular are settled one by one on the host: if they are few."""
+        settled = np.zeros(unsure.shape, bool)
+        if self._one_by_one is None or unsure.sum() > MOST_POINTS:
+            return settled
+        once = functools.cache(self._one_by_one.reached)  # what pads a chunk is one point
+        starts = np.broadcast_to(q0, unsure.shape)
+        for i in np.flatnonzero(unsure):
+            reached = once(self._one_by_one.leaves(layer, i), float(starts[i]))
+            if reached.status in (Status.CONVERGED, Status.UNBOUNDED, Status.VANISHING):
+                settled[i] = True
+                q = reached.q if reached.status == Status.CONVERGED else 1.0
+                found["q"][i], found["status"][i] = q, reached.status
+                for k, x in enumerate(layer.variances_met(q)):
+                    found[f"panel {k}"][i] = panel_on_host(x)
+        return settled
 
     def _run_rare(self, device, job, *trees, **static) -> Any:
         """A job that only some points need: for few of them, in little time compiled and slow to run."""
@@ -316,14 +338,16 @@ def run_job(device, job: Callable, layer: Layer, *arrays, optimization=None, **s
 _WHOLE_CHUNK = 1 << 30
 
 
-def variances_reached(run, lines, q0, shapes, rare=None) -> Values:
+def variances_reached(run, lines, q0, shapes, rare=None, settled=None) -> Values:
     """What ``_met`` tells, the points that are not regular by the solver that knows every case.
 
-    rare: what runs that one, ``run`` if left out.
+    rare: what runs that one, ``run`` if left out. settled: tells which points it has settled before.
     """
     found = on_host(run(_regular_variance, lines, q0))
-    sure = found.pop("sure")
-    fill(found, ~sure, functools.partial(rare or run, _variance), lines, q0, shapes=shapes)
+    unsure = ~found.pop("sure")
+    if settled is not None:
+        unsure &= ~settled(found, unsure)
+    fill(found, unsure, functools.partial(rare or run, _variance), lines, q0, shapes=shapes)
     return found
 
 
@@ -393,9 +417,3 @@ def fill(values: Values, where, job: Callable, layer: Layer, *columns, shapes=_F
         some, index = index[:shape], index[shape:]
         place = np.pad(some, (0, shape - some.size), mode="edge")
         store(values, some, on_host(job(*chosen(place, layer, *columns))), len(some))
-
-
-def chosen(index, *trees):
-    """The chosen points of trees whose leaves are numbers, columns and tables."""
-    one = lambda x: x if is_shared(x) or np.ndim(x) == 0 else np.asarray(x)[index]
-    return jax.tree.map(one, trees, is_leaf=is_shared)

@@ -64,6 +64,9 @@ def _stop_in(block, layer, rows, log_q, first, direction):
     start = jnp.minimum(block * _CELLS, log_q.size - 1 - _CELLS)  # the last one reaches back
     cut = lambda array: jax.lax.dynamic_slice_in_dim(array, start, _CELLS + 1)
     rows, widths = jax.tree.map(cut, rows), jnp.diff(cut(log_q))
+    # Tangents that meet in a cell bound a convex function there with its width for reach, a parabola with
+    # half of that. How far from a parabola the growth is shows in wide cells first.
+    reach = widths * (1 + 1.2 * widths) / 2
     rise = jnp.exp(widths) * (1 + max(_RISE, 8 * float(jnp.finfo(log_q.dtype).eps)))
     stop = fall = jnp.asarray(NOWHERE, jnp.int32)
     before = None
@@ -76,9 +79,7 @@ def _stop_in(block, layer, rows, log_q, first, direction):
         stop = jnp.minimum(stop, jnp.where(turned, away + direction, NOWHERE))
         if before is not None:
             growth0, g0, e0 = before
-            # A convex function lies above its tangents, which meet inside the cell.
-            mean = g0 * e - g * e0
-            dip = (e0 < 0) & (e > 0) & (mean + e0 * e * widths[k - 1] <= mean / 4)
+            dip = (e0 < 0) & (e > 0) & (g0 * e - g * e0 + reach[k - 1] * e0 * e <= 0)
             stop = jnp.minimum(stop, jnp.where(dip & (away >= 0), away, NOWHERE))
             falls = (growth * rise[k - 1] < growth0) & (away >= 0)
             fall = jnp.minimum(fall, jnp.where(falls, away, NOWHERE))

@@ -75,6 +75,12 @@ def is_shared(leaf) -> bool:
     return bool(getattr(leaf, "is_table", False))
 
 
+def chosen(index, *trees):
+    """The chosen points of trees whose leaves are numbers, columns and tables."""
+    one = lambda x: x if is_shared(x) or np.ndim(x) == 0 else np.asarray(x)[index]
+    return jax.tree.map(one, trees, is_leaf=is_shared)
+
+
 def _in_batches(at_point, flat, size, limit):
     """Equal batches, the last one padded: a shorter one would be compiled once more."""
     batches = -(-size // limit)

@@ -8,6 +8,7 @@ point then costs one look-up of contiguous coefficients and some hundred operati
 """
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -52,6 +53,12 @@ slope_of_place = 2 * _PER_OCTAVE / np.log(2)  # of the position in a cell, over 
 def panel_of(q):
     """Index of the panel that holds q."""
     return cell_of(q)[0] // CELLS
+
+
+def panel_on_host(q: float) -> int:
+    """The same of a number, with nothing compiled."""
+    octave = min(max(math.log2(q), LOWEST), LOWEST + 2 * PANELS - 0.5 / _PER_OCTAVE)
+    return int((octave - LOWEST) // 2)
 
 
 def q_of(panel, position):
