@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.special
 from problems import gaussian_mean, relative
 
 import meanfield as mf
@@ -99,6 +100,24 @@ def test_a_fixed_point_where_the_scan_has_a_node_is_found(x64):
         assert mf.Status(int(point.status)) == mf.Status.CONVERGED
         assert relative(point.q, 1.0) <= 1e-13
         assert relative(point.chi_1, 0.7 / variance * slope) <= 1e-12
+
+
+@pytest.mark.parametrize(
+    ("prior", "q0"),
+    [
+        (mf.NormalPrior(0.007658992614785856, 0.001883390649683096, -2.0), 0.06019627226416835),
+        (mf.NormalPrior(182.49696080252497, 0.14463148344429697, 0.0), 0.042851104041632795),
+    ],
+)
+def test_what_is_next_to_nothing_at_small_variances_makes_no_other_doubtful(prior, q0, x64):
+    # A jump out of reach: its variance is lost in rounding there, and only there.
+    jump = lambda x: jnp.where(x > -0.95, 3.5, 0.0)
+    point = mf.fixed_point(jump, prior, q0=q0)
+    assert point.status == mf.Status.CONVERGED
+    share = scipy.special.ndtr(0.95 / np.sqrt(point.q))
+    variance, mean = 3.5**2 * share * (1 - share), 3.5 * share
+    own = variance + (1 - prior.anticorrelation) * mean**2
+    assert relative(point.q, prior.weight_var * own + prior.bias_var) < 1e-13
 
 
 def test_a_point_that_rounding_decides_is_not_converged(x64):

@@ -58,18 +58,21 @@ class Rows:
         """At all nodes.
 
         Their error is found at some: that of a panel is the largest there and beside it, and infinite between
-        nodes of which one says so.
+        nodes of which one says so. A variance that is next to nothing has a large relative error there, which
+        says nothing of larger ones: for these the largest absolute one counts, where it is less.
         """
-        some = np.exp(_LOG_Q[::_TRIED])
-        error = layer.moment_errors(some).reshape(2, PANELS, -1)
-        largest = np.max(np.where(np.isinf(error), 0.0, error), axis=2)
-        padded = np.pad(largest, [(0, 0), (1, 1)], mode="edge")
-        largest = np.maximum(largest, np.maximum(padded[:, :-2], padded[:, 2:]))
-        unknown = np.pad(np.isinf(error).reshape(2, -1), [(0, 0), (0, 1)], mode="edge")
-        unknown = np.repeat(unknown[:, 1:] | unknown[:, :-1], _TRIED, axis=1)
-        error = np.where(unknown, np.inf, np.repeat(largest, ROWS, axis=1)).T
+        q = np.exp(_LOG_Q)
         with np.errstate(over="ignore", invalid="ignore"):
-            return cls(_LOG_Q, np.asarray(layer.growth_rows(np.exp(_LOG_Q))), _CAUTION * error)
+            rows = np.asarray(layer.growth_rows(q))
+            variance = rows[:, 0] * q
+            error = layer.moment_errors(q[::_TRIED])
+            absolute = _around_panels(error[0] * variance[::_TRIED]) / np.where(
+                variance > 0, variance, np.inf
+            )
+        unknown = np.pad(np.isinf(error), [(0, 0), (0, 1)], mode="edge")
+        unknown = np.repeat(unknown[:, 1:] | unknown[:, :-1], _TRIED, axis=1)
+        error = np.stack([np.fmin(_around_panels(error[0]), absolute), _around_panels(error[1])])
+        return cls(_LOG_Q, rows, _CAUTION * np.where(unknown, np.inf, error).T)
 
     @classmethod
     def at(cls, layer: Any, q: np.ndarray) -> "Rows":
@@ -82,6 +85,13 @@ class Rows:
         rows, (variance, square) = np.zeros_like(self.rows), self.rows[:, :2].T
         rows[:, 0], rows[:, 1] = variance * self.error[:, 0], (3 * square + variance) * self.error[:, 1]
         return rows
+
+
+def _around_panels(error: np.ndarray) -> np.ndarray:
+    """The largest finite value among the tried nodes of a panel and of those beside it, at every node."""
+    known = np.where(np.isfinite(error), error, 0.0).reshape(PANELS, -1)
+    largest = np.pad(np.max(known, axis=1), 1, mode="edge")
+    return np.repeat(np.maximum(np.maximum(largest[:-2], largest[2:]), largest[1:-1]), ROWS)
 
 
 @dataclass(frozen=True)
