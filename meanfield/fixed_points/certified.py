@@ -16,7 +16,7 @@ decide.
 import itertools
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -133,8 +133,7 @@ def variance_reached_surely(layer: Any, q0: float, rows: Rows) -> Reached:
     return _UNKNOWN
 
 
-@dataclass(frozen=True)
-class _Node:
+class _Node(NamedTuple):
     x: float
     growth: float
     slope: float
@@ -181,8 +180,8 @@ class _Walk:
             unsure = self._layer.growth_uncertainty(rows.uncertain)
             noise = np.nan_to_num(_NOISE * (np.abs(growth) + 1) + unsure, nan=np.inf)
         least = np.asarray(self._layer.least_ratio(rows.rows), float) - noise
-        columns = zip(rows.log_q, growth, slope, noise, least, strict=True)
-        return [_Node(*map(float, node)) for node in columns]
+        columns = (x.tolist() for x in (rows.log_q, growth, slope, noise, least))
+        return [*itertools.starmap(_Node, zip(*columns, strict=True))]
 
     def is_increasing(self, low: float, high: float) -> bool:
         """Whether Q increases from node to node between two places, as far as that is known."""
