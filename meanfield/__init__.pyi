@@ -45,6 +45,7 @@ from .grids.phase_diagrams import phase_diagram as phase_diagram
 from .grids.sweeps import Sweep as Sweep
 from .grids.sweeps import sweep as sweep
 from .layers import GLU as GLU
+from .layers import AveragePool as AveragePool
 from .layers import BatchNorm as BatchNorm
 from .layers import Chain as Chain
 from .layers import Conv as Conv
@@ -57,6 +58,8 @@ from .layers import Recurrent as Recurrent
 from .layers import Residual as Residual
 from .layers import RMSNorm as RMSNorm
 from .layers import Transformer as Transformer
+from .layers import gradient_positions as gradient_positions
+from .layers import propagate_positions as propagate_positions
 from .maps import Flow as Flow
 from .maps import Trajectory as Trajectory
 from .maps import c_map as c_map

@@ -19,6 +19,8 @@ _HOMES = {
     "LayerStatistics": "measurement",
     "compare": "comparison",
     "Comparison": "comparison",
+    "compare_positions": "images",
+    "PositionsComparison": "images",
     "measure_singular_values": "spectra",
     "measure_lyapunov_spectrum": "spectra",
     "MeasuredSpectrum": "spectra",
@@ -74,6 +76,8 @@ if TYPE_CHECKING:
     from meanfield.empirical.ensembles import network as network
     from meanfield.empirical.ensembles import signals as signals
     from meanfield.empirical.ensembles import signals_of as signals_of
+    from meanfield.empirical.images import PositionsComparison as PositionsComparison
+    from meanfield.empirical.images import compare_positions as compare_positions
     from meanfield.empirical.initializations import Initialization as Initialization
     from meanfield.empirical.initializations import initialization as initialization
     from meanfield.empirical.measurement import LayerStatistics as LayerStatistics

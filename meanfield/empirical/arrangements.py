@@ -95,8 +95,14 @@ def arrangement_of(layers, width: int):
         return Tokens(layers[0].tokens)
     if layers[0].about_batch:
         return Batch(max(width // 4, 2))
-    kernels = [layer.kernel_size for layer in functools.reduce(list.__add__, map(parts_of, layers))
-               if isinstance(layer, Conv)]  # fmt: skip
+    convolutions = [layer for layer in functools.reduce(list.__add__, map(parts_of, layers))
+                    if isinstance(layer, Conv)]  # fmt: skip
+    if not all(layer.keeps_image for layer in convolutions):
+        raise ValueError(
+            "with strides, or kernels inside of the image alone, images grow smaller from layer to layer: "
+            "compare such networks with meanfield.empirical.compare_positions"
+        )
+    kernels = [layer.kernel_size for layer in convolutions]
     if len({len(kernel) for kernel in kernels}) > 1:
         raise ValueError(f"all kernels must have as many axes, got the sizes {kernels}")
     return Pair(tuple(2 * max(taps) - 1 for taps in zip(*kernels, strict=True)))

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 from meanfield.empirical.models import initializers
 from meanfield.layers import (
     GLU,
+    AveragePool,
     BatchNorm,
     Chain,
     Conv,
@@ -18,6 +19,7 @@ from meanfield.layers import (
     Dropout,
     LayerNorm,
     MinimalRNN,
+    PositionalConv,
     Recurrent,
     Residual,
     RMSNorm,
@@ -108,12 +110,25 @@ def _(layer: Conv, width, *, rngs, dtype=jnp.float32):
         width,
         width,
         layer.kernel_size,
-        padding="CIRCULAR",
+        layer.strides,
+        padding=layer.padding,
         param_dtype=dtype,
         **initializers(layer.prior),
         rngs=rngs,
     )
     return Sequence([Pointwise(layer.activation), weights])
+
+
+@block_of.register
+def _(layer: PositionalConv, width, *, rngs, dtype=jnp.float32):
+    activation, weights = block_of(layer.conv, width, rngs=rngs, dtype=dtype).stages
+    pool = [] if layer.pool is None else [block_of(layer.pool, width, rngs=rngs, dtype=dtype)]
+    return Sequence([activation, *pool, weights])
+
+
+@block_of.register
+def _(layer: AveragePool, width, *, rngs, dtype=jnp.float32):
+    return Pointwise(functools.partial(nnx.avg_pool, window_shape=layer.window, strides=layer.strides))
 
 
 def linear(prior, width, rngs, dtype, features=None) -> nnx.Linear:

@@ -10,11 +10,15 @@ from meanfield.layers.gated import GLU
 from meanfield.layers.limits import LimitMap
 from meanfield.layers.minimal_rnn import MinimalRNN
 from meanfield.layers.normalisation import BatchNorm, LayerNorm, RMSNorm
+from meanfield.layers.pooling import AveragePool
+from meanfield.layers.positional import PositionalConv
+from meanfield.layers.positions import gradient_positions, propagate_positions
 from meanfield.layers.recurrent import Recurrent
 from meanfield.layers.residual import Residual
 
 __all__ = [
     "GLU",
+    "AveragePool",
     "BatchNorm",
     "Chain",
     "Conv",
@@ -24,10 +28,13 @@ __all__ = [
     "LayerNorm",
     "LimitMap",
     "MinimalRNN",
+    "PositionalConv",
     "RMSNorm",
     "Recurrent",
     "Residual",
     "Transformer",
     "as_dense",
     "as_layer",
+    "gradient_positions",
+    "propagate_positions",
 ]

@@ -10,7 +10,9 @@ from jaxtyping import Array, Float
 
 from meanfield.dual.choice import warn_where_unresolved
 from meanfield.layers.limits import LimitMap
+from meanfield.layers.pairs import over_pairs, slopes_over_pairs
 from meanfield.layers.parts import Part
+from meanfield.layers.windows import halves
 from meanfield.numerics.angles import solve_angle, solve_angle_apart
 
 Scalar = Float[Array, ""]
@@ -90,6 +92,38 @@ class Layer(Part, ABC):
     def variance_from_silence(self) -> Scalar:
         """Q(0)."""
         return self.variance_map(jnp.zeros((), self.dtype()))
+
+    def position_map(self, covariance: Float[Array, "..."]) -> Float[Array, "..."]:
+        r"""Covariances between all positions of images one layer on, from those of this one.
+
+        covariance: of pre-activations of one signal, shape (\*image, \*image), symmetric, with positive
+            variances; of several signals, shape (signals, \*image, signals, \*image).
+
+        Differentiable. Raises ValueError for other shapes, a window larger than the image, and kinds of
+        layers that have no such map. A layer that does not mix positions maps every pair by itself.
+        """
+        half, flat = self._places(covariance)
+        found = over_pairs(self.covariance_map, flat, self.points_at_once)
+        own = jax.vmap(self.variance_map)(jnp.diagonal(flat))
+        return jnp.where(jnp.eye(len(own), dtype=bool), own, found).reshape(half + half)
+
+    def position_slopes(self, covariance: Float[Array, "..."]) -> Callable:
+        """The linear map from covariances of perturbations to those one layer on, at these of the signals.
+
+        Its transpose takes covariances of gradients back. Arguments and errors as for ``position_map``.
+        """
+        half, flat = self._places(covariance)
+        slopes = slopes_over_pairs(self.covariance_map, self.tangent, flat, self.points_at_once)
+        slopes = slopes.reshape(half + half)
+        return lambda tangents: slopes * tangents
+
+    def _places(self, covariance, axes: int | None = None):
+        """The shape of one half of covariances, and all of them as a matrix; axes: of an image, None any."""
+        if self.no_positions:
+            raise ValueError(self.no_positions)
+        covariance = jnp.asarray(covariance)
+        half, size = halves(covariance, axes)
+        return half, covariance.reshape(size, size)
 
     def mode_rates(self, q: Scalar, theta: Scalar | None, image_size: tuple[int, ...]) -> tuple[Any, Any]:
         """(dQ/dq, d delta'/d delta) of every Fourier mode of an image; theta None: at c = 1.

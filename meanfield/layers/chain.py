@@ -161,6 +161,20 @@ class Chain(Layer):
             radial, angular = radial * rates[0], angular * rates[1]
         return radial, angular
 
+    @property
+    def no_layer(self):
+        return next((layer.no_layer for layer in self.layers if layer.no_layer), "")
+
+    def position_map(self, covariance):
+        return functools.reduce(lambda k, layer: layer.position_map(k), self.layers, covariance)
+
+    def position_slopes(self, covariance):
+        steps = []
+        for layer in self.layers:
+            steps.append(layer.position_slopes(covariance))
+            covariance = layer.position_map(covariance)
+        return lambda tangents: functools.reduce(lambda t, step: step(t), steps, tangents)
+
     def affine(self):
         total = 1.0, 0.0
         for layer in self.layers:
@@ -299,6 +313,8 @@ def as_layer(layer, prior=None) -> Layer:
         return Dense(layer, prior)
     if prior is not None:
         raise TypeError("prior must be left out where a layer is given: the layer has its own")
+    if layer.no_layer:
+        raise ValueError(layer.no_layer)
     return keeps_contract(layer)
 
 

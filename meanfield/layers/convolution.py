@@ -1,8 +1,6 @@
-"""Convolutions with circular padding (THEORY of layers, section 4)."""
+"""Convolutions (THEORY of layers, section 4)."""
 
 import functools
-import math
-import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -13,133 +11,173 @@ from jaxtyping import Array, Float
 
 from meanfield.layers.base import Layer
 from meanfield.layers.dense import Dense
+from meanfield.layers.pairs import over_pairs, slopes_over_pairs
+from meanfield.layers.pooling import AveragePool
+from meanfield.layers.positional import PositionalConv
+from meanfield.layers.windows import PADDINGS, Windows, sizes, spatial, strides_of
 from meanfield.numerics.pytrees import register_dataclass
-from meanfield.support import validation
 
 
 @register_dataclass
 @dataclass(frozen=True, eq=False, init=False)
 class Conv(Dense):
-    r"""Convolution of infinitely many channels, circularly padded: h' = W * phi(h) + b.
+    r"""Convolution of infinitely many channels: h' = W * phi(h) + b.
 
     activation, prior: as for ``Dense``; fan-in is the number of taps times the channels. kernel_size: taps
-        along every axis of the image.
+        along every axis of the image. strides: positions from one output to the next, a number or one an
+        axis. padding, in Flax's words: "CIRCULAR", where the image continues at its other end; "VALID", where
+        kernels stay inside of it; "SAME", where zeros surround it. pool: an ``AveragePool`` that the
+        activations pass before the weights.
 
     Where all positions have one variance and each lag one correlation, the layer acts on each as a dense one
     does: ``fixed_point`` and all else see that uniform point. What differs from it decays mode by mode:
-    ``fourier_modes``. ``position_map`` is the map of the covariances between positions. An
-    ``OrthogonalPrior`` draws delta-orthogonal kernels, whose only tap is the central one.
+    ``fourier_modes``. ``position_map`` is the map of the covariances between positions, and
+    ``propagate_positions`` follows them through a network. An ``OrthogonalPrior`` draws delta-orthogonal
+    kernels, whose only tap is the central one.
+
+    With zeros around the image, or averages over windows, there is no uniform point: a ``PositionalConv``
+    comes out, which has the map of covariances alone, and says so where another is asked for.
 
     Raises TypeError or ValueError naming the argument that is wrong.
 
-    Source: Xiao et al. 2018, arXiv:1806.05393.
+    Source: Xiao et al. 2018, arXiv:1806.05393; for padding and averages Novak et al. 2019, arXiv:1810.05148.
     """
 
     kernel_size: tuple[int, ...] = field(metadata={"static": True})
+    strides: tuple[int, ...] = field(metadata={"static": True})
+    padding: str = field(metadata={"static": True})
 
-    def __init__(self, activation, prior, kernel_size: Sequence[int] = (3, 3)):
+    def __new__(cls, activation, prior, kernel_size=(3, 3), *, strides=1, padding="CIRCULAR", pool=None):
+        conv = object.__new__(cls)
+        conv._set(activation, prior, kernel_size, strides, padding)
+        if pool is not None and not isinstance(pool, AveragePool):
+            raise TypeError(f"pool must be a meanfield.AveragePool, got {pool!r}")
+        if pool is None and (padding != "SAME" or not conv.prior.spreads):
+            return conv
+        return PositionalConv(conv, pool)
+
+    def __init__(self, activation, prior, kernel_size=(3, 3), *, strides=1, padding="CIRCULAR", pool=None):
+        pass
+
+    def _set(self, activation, prior, kernel_size, strides, padding):
         super().__init__(activation, prior)
-        object.__setattr__(self, "kernel_size", _sizes("kernel_size", kernel_size))
+        set_field = lambda name, value: object.__setattr__(self, name, value)
+        kernel_size = sizes("kernel_size", kernel_size)
+        set_field("kernel_size", kernel_size)
+        set_field("strides", strides_of(strides, kernel_size, (1,) * len(kernel_size)))
+        if padding not in PADDINGS:
+            raise ValueError(f"padding must be one of {', '.join(map(repr, PADDINGS))}, got {padding!r}")
+        set_field("padding", padding)
 
     def within_batch(self):
         return Layer.within_batch(self)
+
+    @property
+    def windows(self) -> Windows:
+        """Which positions its kernels read."""
+        return Windows(self.kernel_size, self.strides, self.padding, central=not self.prior.spreads)
+
+    @property
+    def keeps_image(self) -> bool:
+        """Whether there are as many positions one layer on, each about the one that it was."""
+        return set(self.strides) == {1} and self.padding != "VALID"
 
     def eigenvalues(self, image_size: Sequence[int]) -> Float[Array, "..."]:
         """lambda_k of the average over a kernel's taps, for every Fourier mode of an image of that size.
 
         Shape ``image_size``, in the order of ``numpy.fft.fftn``. Real, of either sign, for odd kernels;
-        complex if a size is even. Raises TypeError or ValueError, also if the kernel is larger than the
-        image.
+        complex if a size is even. With strides they are the factors at which modes arrive, each in the one
+        that ``aliases`` tells. Raises TypeError or ValueError, also if the kernel is larger than the image,
+        or not circular.
         """
-        image_size = self._fitting(image_size)
-        per_axis = [_eigenvalues(taps, n) for taps, n in zip(self._taps, image_size, strict=True)]
+        image_size = self._circle(image_size)
+        taps = self.kernel_size if self.prior.spreads else (1,) * len(self.kernel_size)
+        per_axis = [_eigenvalues(k, n) for k, n in zip(taps, image_size, strict=True)]
         return jnp.asarray(functools.reduce(np.multiply.outer, per_axis))
 
-    @property
-    def _taps(self) -> tuple[int, ...]:
-        return self.kernel_size if self.prior.spreads else (1,) * len(self.kernel_size)
+    def aliases(self, image_size: Sequence[int]) -> np.ndarray:
+        r"""Which Fourier mode of the smaller image every mode arrives in, behind strides.
 
-    def _fitting(self, image_size) -> tuple[int, ...]:
-        image_size = _sizes("image_size", image_size)
-        if len(image_size) != len(self.kernel_size):
+        Shape (\*image_size, axes): mode k goes to k modulo the number of outputs, along every axis, so that
+        as many modes as the strides have a product become one. Raises TypeError or ValueError, also if the
+        strides do not divide the image.
+        """
+        image_size = self._circle(image_size)
+        if any(n % s for n, s in zip(image_size, self.strides, strict=True)):
+            raise ValueError(f"image_size must be a multiple of strides {self.strides}, got {image_size}")
+        modes = np.moveaxis(np.indices(image_size), 0, -1)
+        return modes % np.floor_divide(image_size, self.strides)
+
+    def _circle(self, image_size) -> tuple[int, ...]:
+        image_size = self.windows.fitting("kernel_size", image_size)
+        if self.padding != "CIRCULAR" and not (self.keeps_image and self.windows.central):
             raise ValueError(
-                f"image_size must have as many axes as kernel_size {self.kernel_size}, got {image_size}"
-            )
-        if any(map(operator.gt, self.kernel_size, image_size)):
-            raise ValueError(
-                f"image_size must be at least kernel_size {self.kernel_size} along every axis, "
-                f"got {image_size}"
+                f"an image without circular padding has no Fourier modes, got padding {self.padding!r}: "
+                "take padding='CIRCULAR', or follow covariances with propagate_positions"
             )
         return image_size
 
     def mode_rates(self, q, theta, image_size):
-        radial, angular = super().mode_rates(q, theta, image_size)
-        return tuple(self.eigenvalues(image_size) * x for x in (radial, angular))
-
-    def position_map(self, covariance: Float[Array, "..."]) -> Float[Array, "..."]:
-        r"""Covariances between all positions one layer on, from those of this one.
-
-        covariance: of pre-activations of one signal, shape (\*image, \*image), symmetric, with positive
-            variances; of several signals, shape (signals, \*image, signals, \*image).
-
-        Differentiable. Raises ValueError for other shapes, or a kernel larger than the image.
-        """
-        given = jnp.asarray(covariance)
-        axes = len(self.kernel_size)
-        half = given.shape[: given.ndim // 2]
-        if given.ndim not in (2 * axes, 2 * axes + 2) or given.shape != half + half:
+        eigenvalues = self.eigenvalues(image_size)
+        if not self.keeps_image:
             raise ValueError(
-                f"covariance must have the shape of the image twice, or (signals, *image) twice, with {axes} "
-                f"axes as kernel_size has, got shape {given.shape}"
+                f"strides {self.strides} make several modes one, so that none has a rate of its own: "
+                "Conv.eigenvalues and Conv.aliases say what becomes of them in one layer"
             )
-        image = self._fitting(half[-axes:])
-        size = math.prod(half)
-        covariance, mean = self._activations(given.reshape(size, size))
-        spatial = tuple(range(len(half) - axes, len(half)))
-        mean = self._averaged(mean.reshape(half), [spatial], image).reshape(size)
-        pair = self._averaged(
-            covariance.reshape(half + half), [spatial, tuple(a + len(half) for a in spatial)], image
-        )
-        pair = pair.reshape(size, size) - self.prior.anticorrelation * jnp.outer(mean, mean)
-        return (self.prior.weight_var * pair + self.prior.bias_var).reshape(given.shape)
+        radial, angular = super().mode_rates(q, theta, image_size)
+        return tuple(eigenvalues * x for x in (radial, angular))
+
+    def position_map(self, covariance):
+        return self.behind_pool(covariance, None)
+
+    def position_slopes(self, covariance):
+        return self.slopes_behind_pool(covariance, None)
+
+    def behind_pool(self, covariance, pool):
+        """``position_map`` where the activations pass an ``AveragePool`` first, or None."""
+        half, flat = self._places(covariance, len(self.kernel_size))
+        pair, mean = self._activations(flat)
+        pair, mean = pair.reshape(half + half), mean.reshape(half)
+        if pool is not None:
+            pair, mean = pool.position_map(pair), pool.averaged(mean)
+        image = mean.shape[-len(self.kernel_size) :]
+        pair = self._gathered(pair, image)
+        windows = self.windows
+        mean = windows.mean(mean, [spatial(mean.ndim, len(image))], image)
+        square = jnp.multiply.outer(mean, mean)
+        pair = pair - self.prior.anticorrelation * square
+        return self.prior.weight_var * pair + self.prior.bias_var
+
+    def slopes_behind_pool(self, covariance, pool):
+        """``position_slopes`` likewise."""
+        half, flat = self._places(covariance, len(self.kernel_size))
+        slopes = slopes_over_pairs(self.dual.covariance, self.dual.slope_moment, flat, self.points_at_once)
+        slopes = slopes.reshape(half + half)
+
+        def step(tangents):
+            tangents = slopes * tangents
+            tangents = tangents if pool is None else pool.position_map(tangents)
+            image = tangents.shape[-len(self.kernel_size) :]
+            return self.prior.weight_var * self._gathered(tangents, image)
+
+        return step
+
+    def _gathered(self, pair, image):
+        """The mean over the taps that both positions of a pair share."""
+        self.windows.fitting("kernel_size", image)
+        half = pair.ndim // 2
+        first = spatial(half, len(image))
+        return self.windows.mean(pair, [first, tuple(a + half for a in first)], image)
 
     def _activations(self, covariance):
         """E phi phi' of every two positions, and E phi of each."""
-        q = jnp.diagonal(covariance)
-        root = jnp.sqrt(q)
-        c = jnp.clip(covariance / jnp.outer(root, root), -1, 1)
-        mean = jax.vmap(self.dual.mean)(q)
-        first, second = (x.ravel() for x in jnp.broadcast_arrays(q[:, None], q))
-        pairs = jax.lax.map(
-            lambda pair: self.dual.covariance(*pair),
-            (first, second, c.ravel()),
-            batch_size=self.points_at_once or c.size,
-        )
-        pairs = pairs.reshape(c.shape)
-        return (pairs + pairs.T) / 2 + jnp.outer(mean, mean), mean
-
-    def _averaged(self, x, groups, image):
-        """The mean over the taps, by which the axes of every group are shifted together."""
-        for i, taps in enumerate(self._taps):
-            axes = tuple(group[i] for group in groups)
-            x = sum(jnp.roll(x, (-shift,) * len(axes), axes) for shift in _shifts(taps)) / taps
-        return x
-
-
-def _sizes(name, value) -> tuple[int, ...]:
-    if isinstance(value, str) or not isinstance(value, Sequence | np.ndarray):
-        raise TypeError(f"{name} must be a sequence of integers, one an axis, got {value!r}")
-    if len(value) == 0:
-        raise ValueError(f"{name} must have at least one axis, got {value!r}")
-    return tuple(validation.count(f"{name}[{i}]", n) for i, n in enumerate(value))
-
-
-def _shifts(taps: int) -> range:
-    """Positions of the taps about the central one."""
-    return range(-((taps - 1) // 2), taps // 2 + 1)
+        mean = jax.vmap(self.dual.mean)(jnp.diagonal(covariance))
+        pairs = over_pairs(self.dual.covariance, covariance, self.points_at_once)
+        return pairs + jnp.outer(mean, mean), mean
 
 
 def _eigenvalues(taps: int, n: int):
-    """Of the average over the taps, on a circle of n positions."""
-    phase = 2 * np.pi * np.outer(np.arange(n), _shifts(taps)) / n
+    """Of the average over the taps about the central one, on a circle of n positions."""
+    shifts = range(-((taps - 1) // 2), taps // 2 + 1)
+    phase = 2 * np.pi * np.outer(np.arange(n), shifts) / n
     return np.cos(phase).mean(axis=1) if taps % 2 else np.exp(1j * phase).mean(axis=1)

@@ -58,6 +58,10 @@ class Dense(OneActivation):
     def about_batch(self):
         return any(part.about_batch for part in self.between)
 
+    @property
+    def no_positions(self):
+        return next((part.no_positions for part in self.between if part.no_positions), "")
+
     def within_batch(self):
         prior = self.prior.without_bias()
         if validation.is_traced(self.prior):

@@ -41,6 +41,10 @@ class Dropout(Part):
     def keeps_one(self):
         return self.shared
 
+    @property
+    def no_positions(self):
+        return _ITS_OWN if self.shared else ""
+
     def on_activations(self, sent):
         """What the weights multiply behind the masks: E x^2 becomes E x^2 / keep."""
         noise = (1 / self.keep - 1) * (sent.variance + sent.mean**2)
@@ -63,3 +67,9 @@ class Dropout(Part):
 
     def is_valid(self):
         return jnp.isfinite(self.keep) & (self.keep > 0) & (self.keep <= 1)
+
+
+_ITS_OWN = (
+    "Dropout(shared=True) does not say whether positions of one image share their masks: take shared=False, "
+    "where every position of every signal has its own"
+)

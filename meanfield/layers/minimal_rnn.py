@@ -43,6 +43,10 @@ class MinimalRNN(OneActivation):
     dual: Dual
 
     mixes = False
+    no_positions = (
+        "a recurrent layer reads an input of its own at every position, whose covariances it does not know: "
+        "use Conv or Dense"
+    )
     stands_alone = True
 
     def __init__(self, prior, *, input_weight_var=1.0, input_var=1.0, input_correlation=None, tied=False):

@@ -164,6 +164,10 @@ class BatchNorm(_Norm):
     """
 
     about_batch = True
+    no_positions = (
+        "BatchNorm counts signals from the mean of their batch, which covariances between the positions of "
+        "few images do not have: use LayerNorm or RMSNorm"
+    )
 
 
 @register_dataclass
@@ -172,6 +176,7 @@ class WithinBatch(Part):
     """What a batch shares, taken away: the mean of the activations. Behind all other parts."""
 
     about_batch = True
+    no_positions = BatchNorm.no_positions
 
     def on_activations(self, sent):
         return sent.centred()

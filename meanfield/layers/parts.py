@@ -46,8 +46,10 @@ class Part:
     keeps_one: ClassVar[Any] = True
     """Whether equal signals stay equal: C(1) = 1."""
 
-    no_layer: ClassVar[str] = ""
+    no_layer: ClassVar[Any] = ""
     """What to use instead where a layer is asked for, if this can be put into none."""
+    no_positions: ClassVar[Any] = ""
+    """What to use instead where a map of covariances between positions is asked for, if there is none."""
     about_batch: ClassVar[Any] = False
     """Whether signals are counted from the mean of their batch, as ``BatchNorm`` leaves them."""
 

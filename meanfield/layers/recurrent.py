@@ -34,6 +34,11 @@ class Recurrent(Dense):
     input_var: Any
     input_correlation: Any
 
+    no_positions = (
+        "a recurrent layer reads an input of its own at every position, whose covariances it does not know: "
+        "use Conv or Dense"
+    )
+
     def __init__(self, activation, prior, *, input_var=0.0, input_correlation=None):
         super().__init__(activation, prior)
         check_input(self, input_var, input_correlation)

@@ -97,6 +97,27 @@ class Residual(Layer):
     def mode_rates(self, q, theta, image_size):
         return tuple(self._sum(1.0, x) for x in self.branch.mode_rates(q, theta, image_size))
 
+    @property
+    def no_layer(self):
+        return self.branch.no_layer
+
+    def position_map(self, covariance):
+        covariance = jnp.asarray(covariance)
+        return self._sum(covariance, self._same_image(covariance, self.branch.position_map(covariance)))
+
+    def position_slopes(self, covariance):
+        through = self.branch.position_slopes(covariance)
+        return lambda tangents: self._sum(tangents, self._same_image(tangents, through(tangents)))
+
+    def _same_image(self, before, after):
+        if before.shape != after.shape:
+            image, other = (x.shape[: x.ndim // 2] for x in (before, after))
+            raise ValueError(
+                f"the branch of a Residual must keep the image, which it takes from {image} to {other}: put "
+                "strides and averages between residual layers"
+            )
+        return after
+
     def variance_from_silence(self):
         return self._sum(0.0, self.branch.variance_from_silence())
 
