@@ -16,6 +16,7 @@ from meanfield.layers.pooling import AveragePool
 from meanfield.layers.positional import PositionalConv
 from meanfield.layers.windows import PADDINGS, Windows, sizes, spatial, strides_of
 from meanfield.numerics.pytrees import register_dataclass
+from meanfield.support import text
 
 
 @register_dataclass
@@ -66,7 +67,7 @@ class Conv(Dense):
         set_field("kernel_size", kernel_size)
         set_field("strides", strides_of(strides, kernel_size, (1,) * len(kernel_size)))
         if padding not in PADDINGS:
-            raise ValueError(f"padding must be one of {', '.join(map(repr, PADDINGS))}, got {padding!r}")
+            raise ValueError(text.unknown("padding", padding, PADDINGS))
         set_field("padding", padding)
 
     def within_batch(self):
