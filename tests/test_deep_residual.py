@@ -137,6 +137,42 @@ def test_a_normalised_branch_makes_signals_drift(x64):
     assert abs(np.log10(growth[10_000] / growth[100_000]) - powers.gradient_power) <= 1e-4
 
 
+NORM_BEHIND = {
+    "ReLU": (mf.Chain("relu", mf.LayerNorm(), P(2.0)), np.pi / (np.pi - 1)),
+    "ReLU, RMS": (mf.Chain("relu", mf.RMSNorm(1.3), P(2.0)), 1.0),
+    "with a bias": (mf.Chain("relu", mf.LayerNorm(1.0, 1e-3), P(2.0, 0.1)), 2 / 2.1 * np.pi / (np.pi - 1)),
+    "behind a layer": (mf.Chain("relu", P(0.5), "relu", mf.LayerNorm(), P(2.0)), np.pi / (np.pi - 1)),
+    "dropout before it": (mf.Chain("relu", mf.Dropout(0.9), mf.LayerNorm(), P(2.0)),
+                          np.pi / (np.pi - 1) * (1 - 1 / np.pi) / (1 - 0.9 / np.pi)),
+    "dropout behind it": (mf.Chain("relu", mf.LayerNorm(), mf.Dropout(0.9), P(2.0)), np.pi / (np.pi - 1)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NORM_BEHIND)
+def test_a_norm_behind_the_activation_makes_signals_drift_too(x64, name):
+    """Gradients: sigma_w^2 g^2 E phi'^2 / Var phi over Q, of the branch at infinite variance."""
+    branch, power = NORM_BEHIND[name]
+    block = mf.Residual(branch)
+    powers = mf.drift(block)
+    assert relative(powers.gradient_power, power) <= 1e-12
+    found = mf.fixed_point(block)
+    assert names(found.status) == ["DRIFTING"] and abs(found.c - powers.c) <= 1e-12
+    start = powers.c + (1e-3 if powers.c < 0.5 else -1e-3)
+    path, growth = mf.propagate(block, c0=start, depth=100_000), mf.gradient_growth(block, depth=100_000)
+    assert relative(path.q[-1] / 100_000, powers.rate) <= 1e-3
+    assert abs(np.log10(growth[10_000] / growth[100_000]) - power) <= 3e-4
+    off = np.abs(np.asarray(path.c)[[10_000, 100_000]] - powers.c)
+    if powers.c_power > 0:  # of ReLU behind an RMS norm C'(1) = 1, and no power rules
+        assert relative(np.log10(off[0] / off[1]), powers.c_power) <= 0.01
+
+
+def test_an_activation_that_a_norm_need_not_bound_drifts_by_its_levels(x64):
+    """tanh saturates, and the norm only sets the size: gradients go like the exponential of a root."""
+    powers = mf.drift(mf.Residual(mf.Chain("tanh", mf.LayerNorm(), P(2.0))))
+    assert relative([powers.rate, powers.c_power], [2.0, 1 - 2 / np.pi]) <= 1e-12
+    assert np.isinf(powers.gradient_power)
+
+
 def test_blocks_of_two_residual_layers_add_what_they_drift(x64):
     one, two = mf.Residual(NORMED, scale=0.5), mf.Residual(mf.Chain(mf.LayerNorm(2.0), "erf", P(1.0, 0.1)))
     block = mf.Chain(one, two)

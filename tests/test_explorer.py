@@ -86,11 +86,52 @@ def test_where_the_variance_has_no_limit_the_c_map_is_that_of_the_last_layer():
     assert np.isnan(vanishing.map_next).any()
 
 
+BLOCKS = {
+    "residual": Settings("tanh", 2.3, 0.1, block="residual", skip=0.6),
+    "pre-norm residual": Settings("relu", 2.0, 0.1, 0.5, block="pre-norm residual", skip=0.5),
+    "dropout": Settings("tanh", 1.8, 0.05, block="dropout", keep=0.8),
+}
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_a_block_has_the_numbers_and_curves_of_its_layer(block):
+    settings = BLOCKS[block]
+    numbers = view.numbers(settings)
+    curves = view.curves(settings, numbers.values["q"], view.tabulated(settings.activation))
+    with jax.enable_x64(True):
+        point = mf.fixed_point(settings.layer)
+        assert numbers.values["chi_perp"] == float(point.chi_perp)
+        assert (numbers.status, numbers.phase) == (int(point.status), int(point.phase))
+        for start, c in zip(view.STARTS_C, curves.c, strict=True):
+            path = mf.propagate(settings.layer, q0=1.0, c0=start, depth=view.DEPTH)
+            np.testing.assert_allclose(c, path.c, atol=1e-9)
+        some = slice(None, -1, 9)
+        image = mf.c_map(settings.layer, c=curves.map_c[some], q=curves.map_q)
+    np.testing.assert_allclose(curves.map_next[some], image, atol=1e-7)
+    assert np.all(curves.web <= numbers.values["c"] + 2e-3)  # climbs towards it
+    for address in page._draw(Answer(settings, numbers, curves, None)):
+        assert not re.search(r"\bnan\b|\binf\b", unquote(address))
+
+
+def test_the_diagram_of_dropout_has_the_edge_of_gradients():
+    diagram = view.diagram(BLOCKS["dropout"])
+    assert pictures.visible_in(diagram)[1] == ["chi_perp = 1"]
+    with jax.enable_x64(True):
+        point = mf.fixed_point(BLOCKS["dropout"].layer_of(mf.NormalPrior(diagram.weight_var[40], 0.1)))
+    assert diagram.chi_perp[40, 4] == pytest.approx(float(point.chi_perp), rel=1e-8)
+
+
+def test_with_the_whole_skip_connection_a_bounded_branch_drifts():
+    settings = Settings("tanh", 2.3, 0.1, block="pre-norm residual", skip=1.0)
+    assert view.numbers(settings).status == mf.Status.DRIFTING
+    assert "drifting variance" in pictures.visible_in(view.diagram(settings))[1]
+
+
 # --- the address ---------------------------------------------------------------
 
 
 def test_a_query_and_back_is_the_same_setting():
-    settings = Settings("elu(0.5)", 1.25, 0.005, -0.3)
+    settings = Settings("elu(0.5)", 1.25, 0.005, -0.3, "pre-norm residual", 0.35, 0.7)
     assert Settings.from_query(settings.query) == (settings, [])
     assert Settings.from_query("") == (Settings(), [])
 
@@ -105,6 +146,8 @@ def test_a_query_and_back_is_the_same_setting():
         ("?weight_var=", "weight_var must be a number, got ''."),
         ("?activation=rellu", "(did you mean 'relu'?)"),
         ("?activation=elu(x)", "elu takes numbers"),
+        ("?block=residul", "did you mean 'residual'"),
+        ("?keep=0.1", "keep must be between 0.2 and 1 in the explorer, got 0.1."),
         ("?wieght_var=2", "did you mean 'weight_var'"),
     ],
 )

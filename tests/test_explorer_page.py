@@ -24,6 +24,7 @@ pytestmark = pytest.mark.alone
 
 PATIENCE = 120  # seconds, for the compiler
 SLIDERS = list(RANGES)
+SHOWN = SLIDERS[:3]  # of a dense layer
 
 
 @pytest.fixture(scope="module")
@@ -84,14 +85,14 @@ def settings_of(browser):
     values = {
         n: float(s.get_attribute("aria-valuenow")) for n, s in zip(SLIDERS, sliders(browser), strict=True)
     }
-    return Settings(text(browser, "activation-value").strip(), **values)
+    names = {n: text(browser, f"{n}-value").strip() for n in ("activation", "block")}
+    return Settings(**names, **values)
 
 
 def expected(settings):
+    given = (settings.activation, settings.prior) if settings.block == "dense" else (settings.layer,)
     with jax.enable_x64(True):
-        point = mf.fixed_point(settings.activation, settings.prior)
-        rates = mf.lyapunov_exponents(settings.activation, settings.prior)
-        scales = mf.depth_scales(settings.activation, settings.prior)
+        point, rates, scales = (f(*given) for f in (mf.fixed_point, mf.lyapunov_exponents, mf.depth_scales))
     values = {n: getattr(point, n) for n in ("q", "c", "one_minus_c", "chi_q", "chi_c", "chi_1", "chi_perp")}
     values |= {"lambda_q": rates.q, "lambda_c": rates.c, "lambda_max": rates.maximal}
     values |= {"xi_q": scales.q, "xi_c": scales.c}
@@ -122,7 +123,7 @@ def focused_option(browser):
     return browser.execute_script("return document.activeElement?.value ?? ''")
 
 
-@pytest.mark.parametrize("name", SLIDERS)
+@pytest.mark.parametrize("name", SHOWN)
 def test_arrow_keys_move_a_slider_and_the_numbers_follow(browser, address, name):
     open_page(browser, address)
     check(browser, Settings())
@@ -163,11 +164,11 @@ def test_the_whole_page_can_be_used_by_keyboard(browser, address):
 
     open_page(browser, address, Settings("relu").query)
     reached = []
-    for _ in range(7):
+    for _ in range(8):
         key(Keys.TAB)
         reached.append(browser.switch_to.active_element)
-    assert reached[0].get_attribute("id") == "activation"
-    labels = [control.get_attribute("aria-label") for control in reached[1:]]
+    assert [control.get_attribute("id") for control in reached[:2]] == ["activation", "block"]
+    labels = [control.get_attribute("aria-label") for control in reached[2:]]
     names = ["weight variance", "bias variance", "anticorrelation"]
     assert labels[1::2] == names and labels[::2] == [f"{name} as a number" for name in names]
     reached[0].send_keys(Keys.ENTER)
@@ -175,6 +176,40 @@ def test_the_whole_page_can_be_used_by_keyboard(browser, address):
     key(Keys.ARROW_DOWN, Keys.ENTER)
     chosen = CHOICES[CHOICES.index("relu") + 1]
     wait(lambda: settings_of(browser).activation == chosen, f"choice of {chosen}")
+
+
+BLOCKS = {
+    "residual": Settings("erf", 2.0, 0.1, block="residual", skip=0.6),
+    "pre-norm residual": Settings("erf", 2.0, 0.1, block="pre-norm residual", skip=0.5),
+    "dropout": Settings("erf", 1.5, 0.1, block="dropout", keep=0.8),
+}
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_a_block_is_chosen_and_its_parameter_moved(browser, address, artefacts, block):
+    """Its slider alone is shown beside the prior's, and the page shows the numbers of the layer."""
+    name = {"dropout": "keep"}.get(block, "skip")
+    open_page(browser, address, BLOCKS[block].query)
+    check(browser, BLOCKS[block])
+    seen = [n for n, slider in zip(SLIDERS, sliders(browser), strict=True) if slider.is_displayed()]
+    assert seen == [*SHOWN, name]
+    press(sliders(browser)[SLIDERS.index(name)], "ARROW_RIGHT")
+    moved = settings_of(browser)
+    assert getattr(moved, name) == pytest.approx(getattr(BLOCKS[block], name) + 0.01, abs=1e-9)
+    check(browser, moved)
+    wait(lambda: not text(browser, "progress"), "diagram")
+    assert browser.save_screenshot(str(artefacts / f"explorer_{name}_{len(block)}.png"))
+
+
+def test_a_block_is_chosen_by_keyboard(browser, address):
+    open_page(browser, address, Settings("relu").query)
+    press(browser.find_element("id", "block"), "ENTER")
+    wait(lambda: focused_option(browser) == "dense", "list of blocks")
+    press(browser.switch_to.active_element, "ARROW_DOWN")
+    wait(lambda: focused_option(browser) == "residual", "the next one")
+    press(browser.switch_to.active_element, "ENTER")
+    wait(lambda: settings_of(browser).block == "residual", "choice")
+    check(browser, settings_of(browser))
 
 
 # Activations by quadrature compile for several seconds each: two of them, or all if MEANFIELD_FULL is set.
@@ -284,7 +319,7 @@ const box = (e) => e.getBoundingClientRect(), at = (id) => document.getElementBy
 const across = (b) => b.width > 0 && b.left >= 0 && b.right <= innerWidth;
 const inside = (b) => across(b) && b.top >= 0 && b.bottom <= innerHeight;
 return {
-  sliders: [...document.querySelectorAll("[role=slider]")].every((e) => inside(box(e))),
+  sliders: [...document.querySelectorAll("[role=slider]")].every((e) => !e.offsetParent || inside(box(e))),
   boxes: [...document.querySelectorAll(".control input[type=number]")].filter((e) => inside(box(e))).length,
   diagram: inside(box(at("diagram"))),
   wide: document.documentElement.scrollWidth <= innerWidth,

@@ -298,3 +298,10 @@ def test_axes_may_be_deviations_in_place_of_variances(relu):
     there, here = squares.get_xlim(), ax.get_xlim()
     cell = (there[1] - there[0]) / relu.weight_var.size
     np.testing.assert_allclose(np.square(here), there, atol=cell)
+
+
+def test_a_line_that_ends_an_ulp_beyond_the_last_point_is_drawn():
+    """Rounding puts the end of chi_1 = 1 above the bias variances of this grid."""
+    axes = dict(weight_var=np.linspace(1.99, 3.04, 8), bias_var=np.linspace(0.63, 1.42, 6))
+    axis = mf.phase_diagram("relu", **axes, anticorrelation=0.9).plot()
+    assert "$\\chi_1 = 1$" in [text.get_text() for text in axis.get_legend().get_texts()]

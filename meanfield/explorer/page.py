@@ -5,7 +5,7 @@ from typing import Any
 from dash import Dash, Input, Output, State, dcc, html, no_update
 
 from meanfield.explorer import pictures
-from meanfield.explorer.settings import CHOICES, RANGES, Settings
+from meanfield.explorer.settings import BLOCKS, CHOICES, RANGES, Settings
 from meanfield.explorer.view import STARTS_C, STARTS_Q, Numbers
 from meanfield.explorer.workbench import Answer, Workbench
 from meanfield.grids.phase_diagrams import PhaseDiagram
@@ -21,6 +21,8 @@ _SLIDERS: dict[str, tuple[str, list]] = {
     "weight_var": ("weight variance", _sub("σ", "w", "2")),
     "bias_var": ("bias variance", _sub("σ", "b", "2")),
     "anticorrelation": ("anticorrelation", _sub("κ")),
+    "skip": ("skip connection", _sub("a")),
+    "keep": ("kept activations", _sub("p")),
 }
 # Name in ``Numbers.values``, symbol, and unit if any.
 _NUMBERS: dict[str, tuple[list, str]] = {
@@ -74,19 +76,27 @@ def _controls() -> html.Section:
     activation = dcc.Dropdown(
         id="activation", options=CHOICES, value=start.activation, clearable=False, maxHeight=420
     )
+    block = dcc.Dropdown(id="block", options=list(BLOCKS), value=start.block, clearable=False)
     sliders = [_slider(name, getattr(start, name)) for name in RANGES]
     return html.Section(
         [
             html.H1("meanfield explorer"),
             html.Div(id="message", role="alert"),
             html.Div(
-                [html.Label(["activation ", html.I("ϕ")], htmlFor="activation"), activation],
-                className="control",
+                [
+                    _choice("activation", ["activation ", html.I("ϕ")], activation),
+                    _choice("block", ["block"], block),
+                ],
+                className="choices",
             ),
             *sliders,
         ],
         className="controls",
     )
+
+
+def _choice(name: str, label: list, dropdown: dcc.Dropdown) -> html.Div:
+    return html.Div([html.Label(label, htmlFor=name), dropdown], className="control")
 
 
 def _readings() -> html.Section:
@@ -107,7 +117,7 @@ def _slider(name: str, value: float) -> html.Div:
     slider = dcc.Slider(low, high, step, id=name, value=value, marks=marks, updatemode="drag")
     label = html.Label([words + " ", *symbol], htmlFor=name)
     heading = html.Div([label, html.Output(id=f"{name}-value")], className="heading")
-    return html.Div([heading, slider], className="control")
+    return html.Div([heading, slider], className="control", id=f"{name}-control")
 
 
 def _panels() -> list:
@@ -151,8 +161,10 @@ def _swatch(colour: str) -> html.Span:
 
 _MARKS: dict[str, tuple[str, list]] = {
     pictures.CRITICAL_LINE: ("—", [*_sub("χ", "1"), " = 1"]),
+    pictures.GRADIENT_LINE: ("—", [*_sub("χ", "⊥"), " = 1"]),
     pictures.EDGE: ("- -", [pictures.EDGE]),
     "unbounded variance": ("╱", ["unbounded variance"]),
+    "drifting variance": ("─", ["variance grows linearly"]),
     "vanishing variance": ("∙", ["vanishing variance"]),
     "marginal variance": ("╲", ["marginal variance"]),
     "no stable fixed point": ("×", ["no stable fixed point"]),
@@ -180,7 +192,7 @@ def _start_legend(symbol: list, starts) -> list:
 
 def _connect(app: Dash, workbench: Workbench) -> None:
     """An address sets the sliders; what they wish goes out one request at a time (assets/explorer.js)."""
-    controls = ["activation", *RANGES]
+    controls = ["activation", *RANGES, "block"]
 
     @app.callback(
         *(Output(name, "value") for name in controls),
@@ -219,9 +231,9 @@ def _connect(app: Dash, workbench: Workbench) -> None:
         settings, complaints = Settings.checked(**{name: request[name] for name in controls})
         answer = workbench.answer(settings)
         shown_before = (before or {}).get("diagram")
-        key = None if answer.diagram is None else [settings.activation, settings.anticorrelation]
-        if key is None and shown_before and shown_before[0] == settings.activation:
-            # That of another anticorrelation stays until its successor is there.
+        key = None if answer.diagram is None else settings.plane
+        if key is None and shown_before and shown_before[:2] == list(settings.program):
+            # That of another anticorrelation, or block's parameter, stays until its successor is there.
             key = shown_before
         is_shown = key == shown_before
         diagram = no_update if is_shown else pictures.phase_picture(answer.diagram)

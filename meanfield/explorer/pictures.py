@@ -18,6 +18,7 @@ _WIDE, _SMALL = (520, 415), (340, 320)  # as their cards at 1440 x 900
 # The hatches of the Matplotlib pictures: (statuses, marker).
 MARKS = {
     "unbounded variance": ((Status.UNBOUNDED,), "line-ne"),
+    "drifting variance": ((Status.DRIFTING,), "line-ew"),
     "vanishing variance": ((Status.VANISHING,), "circle"),
     "marginal variance": ((Status.MARGINAL,), "line-nw"),
     "no stable fixed point": ((Status.UNSTABLE,), "x-thin"),
@@ -25,7 +26,7 @@ MARKS = {
 }
 _EVERY = (4, 3)  # grid points between marks
 START_DASHES = (("", "solid"), ("8 4", "dashed"), ("2 3", "dotted"))  # in pictures, in legends
-CRITICAL_LINE, EDGE = "chi_1 = 1", "edge of the bounded phase"
+CRITICAL_LINE, GRADIENT_LINE, EDGE = "chi_1 = 1", "chi_perp = 1", "edge of the bounded phase"
 # Space for labels about the diagram, in pixels; the point is placed by it (assets/style.css).
 MARGIN = dict(l=66, r=16, t=12, b=48)
 
@@ -44,6 +45,11 @@ def visible_in(diagram: PhaseDiagram | None) -> tuple[list[Phase], list[str]]:
     seen = [p for p in PHASE_COLOURS if _is_area(diagram.phase == p)]
     names = [trace["name"] for trace in [*_lines(diagram), *_marks(diagram)]]
     return seen, list(dict.fromkeys(names))
+
+
+def edge_of(diagram: PhaseDiagram) -> str:
+    """What is 1 between phases: chi_1, or chi_perp where layers part equal signals."""
+    return "chi_perp" if np.any((diagram.phase == Phase.CHAOTIC) & (diagram.chi_1 < 1)) else "chi_1"
 
 
 def _is_area(inside: np.ndarray) -> bool:
@@ -193,15 +199,20 @@ def _marks(diagram: PhaseDiagram) -> list[dict]:
 
 
 def _lines(diagram: PhaseDiagram) -> list[dict]:
-    """chi_1 = 1, for each region of the variance, since it jumps between them; where q becomes unbounded."""
+    """chi_1 = 1, for each region of the variance, since it jumps between them; where q becomes unbounded.
+
+    Where layers part equal signals it is chi_perp = 1, the edge of gradients.
+    """
     unbounded, vanishing = diagram.status == Status.UNBOUNDED, diagram.status == Status.VANISHING
     # Rounding decides on which side of 1 a critical point falls.
-    chi_1 = np.where(np.isin(diagram.phase, (Phase.CRITICAL, Phase.NEUTRAL)), 1.0, diagram.chi_1)
+    deciding = edge_of(diagram)
+    chi_1 = getattr(diagram, deciding)
+    chi_1 = np.where(np.isin(diagram.phase, (Phase.CRITICAL, Phase.NEUTRAL)), 1.0, chi_1)
     lines = []
     for region in (unbounded, vanishing, ~(unbounded | vanishing)):
         values = np.where(region, chi_1, np.nan)
         if region.any() and np.nanmin(values, initial=2) <= 1 < np.nanmax(values, initial=0):
-            lines.append(_contour(diagram, CRITICAL_LINE, values, 1.0, "solid"))
+            lines.append(_contour(diagram, f"{deciding} = 1", values, 1.0, "solid"))
     if unbounded.any() and not unbounded.all():
         excess = np.nan_to_num(np.abs(diagram.chi_q) - 1, nan=0.0, posinf=1.0)
         excess = np.where(unbounded, np.clip(excess, 1e-9, 1), np.clip(excess, -1, -1e-9))

@@ -12,8 +12,8 @@ from meanfield.explorer.settings import RANGES, Settings
 from meanfield.fixed_points.point import fixed_point
 from meanfield.fixed_points.stability import depth_scales_at, exponents_at
 from meanfield.grids.phase_diagrams import PhaseDiagram, phase_diagram
-from meanfield.layers import Dense
-from meanfield.numerics.pytrees import replaced
+from meanfield.layers import Layer
+from meanfield.priors import NormalPrior
 from meanfield.status import Phase, Status
 
 DEPTH = 30
@@ -58,7 +58,7 @@ class Curves:
 def numbers(settings: Settings) -> Numbers:
     """The fixed point and its rates. Compiles for seconds on the first call with an activation."""
     with jax.enable_x64(True):
-        point = fixed_point(as_activation(settings.activation), settings.prior)
+        point = fixed_point(settings.layer)
         return _read(*jax.device_get((point, exponents_at(point), depth_scales_at(point))))
 
 
@@ -69,13 +69,13 @@ def curves(settings: Settings, q_star: float, table: Dual | None = None) -> Curv
     a fraction of the time that quadrature takes.
     """
     with jax.enable_x64(True):
-        layer = Dense(settings.activation, settings.prior)
+        layer = settings.layer
         solved = None
         if table is not None:
-            solved = _solved(replaced(layer, dual=table), q_star)
-        if solved is None or not _tabulated_at(*solved[:3:2]):
+            solved = _solved(layer.with_moments(iter([table])), q_star)
+        if solved is None or not _tabulated_at(layer, *solved[:3:2]):
             solved = _solved(layer, q_star)
-    q, c, map_q, chord = solved
+    q, c, map_q, *chord = solved
     map_c = np.concatenate([np.linspace(0, 0.9, 46), np.linspace(0.9, 1, 25)[1:]])
     with np.errstate(over="ignore", invalid="ignore"):
         return Curves(q, c, float(map_q), map_c, _c_map(chord, map_c), _web(chord))
@@ -84,7 +84,11 @@ def curves(settings: Settings, q_star: float, table: Dual | None = None) -> Curv
 def diagram(settings: Settings) -> PhaseDiagram:
     """Over weight and bias variance, at the setting's activation and anticorrelation."""
     axes = {name: np.linspace(RANGES[name].low, RANGES[name].high, n) for name, n in _GRID.items()}
-    return phase_diagram(settings.activation, **axes, anticorrelation=settings.anticorrelation)
+    anticorrelation = settings.anticorrelation
+    if settings.block == "dense":
+        return phase_diagram(settings.activation, **axes, anticorrelation=anticorrelation)
+    block = lambda weight_var, bias_var: settings.layer_of(NormalPrior(weight_var, bias_var, anticorrelation))
+    return phase_diagram(block, **axes)
 
 
 def tabulated(activation: str) -> Dual | None:
@@ -99,12 +103,13 @@ def tabulated(activation: str) -> Dual | None:
         return tables.dual()
 
 
-def _solved(layer: Dense, q_star: float):
+def _solved(layer: Layer, q_star: float):
     return jax.device_get(_solve(layer, jnp.asarray(float(q_star))))
 
 
-def _tabulated_at(q, map_q) -> bool:
+def _tabulated_at(layer: Layer, q, map_q) -> bool:
     path = np.append(q[STARTS_Q.index(1.0)], map_q)
+    path = np.asarray([layer.variances_met(x) for x in path])
     return bool(np.all((path > _TABLE[0]) & (path < _TABLE[1])))
 
 
@@ -124,8 +129,8 @@ _THETA = (1 + np.cos(np.pi * (np.arange(_ANGLES) + 0.5) / _ANGLES)) * np.pi / 4
 
 
 @jax.jit
-def _solve(layer: Dense, q_star):
-    """q and c by layer, and (1 - C)/(1 - c) at the Chebyshev angles.
+def _solve(layer: Layer, q_star):
+    """q and c by layer, (1 - C)/(1 - c) less what noise makes of it at the Chebyshev angles, and 1 - C(1).
 
     One point after another: a quadrature of many at once is slower on few cores. From c >= 0 correlations
     stay there, for the c-map has no negative coefficient (THEORY section 4).
@@ -139,26 +144,34 @@ def _solve(layer: Dense, q_star):
 
     def next_c(gap, q):
         theta = 2 * jnp.arcsin(jnp.sqrt(gap / 2))
-        return jnp.clip(gap * layer.pair_gain(q, theta) * q / layer.variance_map(q), 0, 1), gap
+        apart = gap * layer.pair_gain(q, theta) if layer.keeps_one else layer.separation_map(q, gap) / q
+        return jnp.clip(apart * q / layer.variance_map(q), 0, 1), gap
 
     gaps = jax.lax.map(lambda c: jax.lax.scan(next_c, 1 - c, path)[1], jnp.asarray(STARTS_C))
     usable = jnp.isfinite(q_star) & (q_star > 0)
     map_q = jnp.where(usable, q_star, path[-1])
-    chord = jax.lax.map(lambda theta: layer.pair_gain(map_q, theta), jnp.asarray(_THETA))
-    return q, 1 - gaps, map_q, chord * map_q / layer.variance_map(map_q)
+    noise = layer.gap(map_q)
+
+    def kept(theta):
+        return layer.pair_gain(map_q, theta) - noise / (2 * map_q * jnp.sin(theta / 2) ** 2)
+
+    chord = jax.lax.map(kept, jnp.asarray(_THETA))
+    after = layer.variance_map(map_q)
+    return q, 1 - gaps, map_q, chord * map_q / after, noise / after
 
 
-def _c_map(chord: np.ndarray, c) -> np.ndarray:
-    """C(c) = 1 - (1 - c) chord(theta), the chord interpolated between its Chebyshev points."""
+def _c_map(chord, c) -> np.ndarray:
+    """C(c) = C(1) - (1 - c) chord(theta), the chord interpolated between its Chebyshev points."""
+    chord, parted = chord
     position = 4 / np.pi * np.arccos(np.clip(c, 0, 1)) - 1
     basis = np.cos(np.outer(np.arccos(np.clip(position, -1, 1)), np.arange(_ANGLES)))
     nodes = np.cos(np.outer(np.pi * (np.arange(_ANGLES) + 0.5) / _ANGLES, np.arange(_ANGLES)))
     coefficients = 2 / _ANGLES * nodes.T @ chord
     coefficients[0] /= 2
-    return 1 - (1 - np.asarray(c)) * (basis @ coefficients)
+    return 1 - parted - (1 - np.asarray(c)) * (basis @ coefficients)
 
 
-def _web(chord: np.ndarray) -> np.ndarray:
+def _web(chord) -> np.ndarray:
     """Corners (c, C(c)), (C(c), C(c)), ... of the cobweb that starts on the axis at c = 0."""
     corners, c = [(0.0, 0.0)], 0.0
     for _ in range(_STEPS):

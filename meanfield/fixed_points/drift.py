@@ -36,7 +36,7 @@ class Drift:
 def drift(layer) -> Drift:
     """The powers by which signals change with depth, at points whose status is DRIFTING; elsewhere NaN.
 
-    layer: a ``Residual`` with skip 1 or -1 whose branch bounds its signals, by a norm at its head or a
+    layer: a ``Residual`` with skip 1 or -1 whose branch bounds its signals, by a norm anywhere in it or a
     bounded activation, or a ``Chain`` of such; of others all fields are NaN.
 
     The powers are those at great depth. With a bias beside a saturating activation a term l^(-1/2)

@@ -12,7 +12,7 @@ from meanfield.activations.names import as_activation
 from meanfield.layers.base import Layer, fewest
 from meanfield.layers.contract import keeps_contract
 from meanfield.layers.dense import Dense
-from meanfield.layers.drift import Increment
+from meanfield.layers.drift import Either, Increment
 from meanfield.layers.normalisation import BatchNorm
 from meanfield.layers.parts import Part
 from meanfield.numerics.pytrees import register_dataclass, replaced
@@ -201,10 +201,23 @@ class Chain(Layer):
         )
         return replaced(self, layers=layers), every(known), every(smooth)
 
+    @property
+    def bounds(self):
+        return any(layer.bounds for layer in self.layers)
+
     def saturated(self):
         first, *others = self.layers
         ends = first.saturated()
-        return ends and (replaced(self, layers=(ends[0], *others)), ends[1])
+        here = ends and (replaced(self, layers=(ends[0], *others)), ends[1])
+        if first.bounds or not any(layer.bounds for layer in others):
+            return here
+        # What is not bounded at the head is further on.
+        before, later = first.asymptote(False), replaced(self, layers=tuple(others)).saturated()
+        if before is None or later is None:
+            return here
+        large = before[1] & before[2] & ~before[0].is_negligible()
+        there = replaced(self, layers=(before[0], later[0])), large & later[1]
+        return Either.of(here, there) if here else there
 
     def drift(self):
         return Increment.of([layer.drift() for layer in self.layers])

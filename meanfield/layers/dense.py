@@ -14,6 +14,7 @@ from meanfield.activations.names import as_activation
 from meanfield.dual import Dual, Homogeneous1, Levels, dual_of
 from meanfield.layers.base import Layer
 from meanfield.layers.dense_limits import dense_limit, ends_of
+from meanfield.layers.drift import Either
 from meanfield.layers.normalisation import WithinBatch
 from meanfield.layers.one_activation import OneActivation
 from meanfield.layers.parts import Sent
@@ -186,8 +187,23 @@ class Dense(OneActivation):
         layer = replaced(self, prior=self.prior.without_bias(), dual=pieces, between=between)
         return layer, known, known & ends.smooth
 
+    @property
+    def bounds(self):
+        return any(part.bounds for part in self.between)
+
     def saturated(self):
-        """Two levels of a bounded activation, as far as any signal is from its scale."""
+        """What signals far from the activation's scale see: its two levels, or its slopes before a norm."""
+        levels = self._levels()
+        return Either.of(levels, self._normed_slopes()) if self.bounds else levels
+
+    def _normed_slopes(self):
+        far = self._ends()[1]
+        known = (far.degree == 1) & far.smooth & (far.left**2 + far.right**2 >= _FLAT)
+        slopes = Homogeneous1(jnp.where(known, far.left, 0.0), jnp.where(known, far.right, 1.0))
+        between = tuple(part.saturated()[0] if part.bounds else part for part in self.between)
+        return replaced(self, dual=slopes, between=between), known
+
+    def _levels(self):
         far = self._ends()[1]
         sizes = jnp.asarray(_NEARLY_FAR, self.dtype()), jnp.asarray(_FAR, self.dtype())
         nearly, square = (self.dual.variance(q) for q in sizes)

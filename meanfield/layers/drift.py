@@ -58,3 +58,46 @@ class Increment(Layer):
 
     def slope(self, q, theta):
         return self._sum(lambda branch: branch.slope(q, theta))
+
+
+@register_dataclass
+@dataclass(frozen=True, eq=False)
+class Either(Layer):
+    """One of two layers, where both are solved for want of knowing which before a trace."""
+
+    chosen: Any
+    first: Layer
+    second: Layer
+
+    @classmethod
+    def of(cls, first, second) -> "tuple[Either, Any]":
+        """(layer, known) of two such pairs, the first where it is known."""
+        return cls(first[1], first[0], second[0]), first[1] | second[1]
+
+    @property
+    def keeps_one(self):
+        return self.first.keeps_one and self.second.keeps_one
+
+    def _of(self, value):
+        return jnp.where(self.chosen, value(self.first), value(self.second))
+
+    def variance_map(self, q):
+        return self._of(lambda layer: layer.variance_map(q))
+
+    def covariance_map(self, q1, q2, c):
+        return self._of(lambda layer: layer.covariance_map(q1, q2, c))
+
+    def pair_gain(self, q, theta):
+        return self._of(lambda layer: layer.pair_gain(q, theta))
+
+    def gap(self, q):
+        return self._of(lambda layer: layer.gap(q))
+
+    def tangent(self, q):
+        return self._of(lambda layer: layer.tangent(q))
+
+    def slope_at_one(self, q):
+        return self._of(lambda layer: layer.slope_at_one(q))
+
+    def slope(self, q, theta):
+        return self._of(lambda layer: layer.slope(q, theta))

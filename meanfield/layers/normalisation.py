@@ -70,6 +70,8 @@ class _Norm(_Homogeneous):
     gain: Any = 1.0
     eps: Any = 0.0
 
+    bounds = True
+
     def __post_init__(self):
         object.__setattr__(self, "gain", validation.real("gain", self.gain, low=0.0, low_open=True))
         object.__setattr__(self, "eps", validation.real("eps", self.eps, low=0.0))

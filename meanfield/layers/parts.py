@@ -46,6 +46,8 @@ class Part:
     keeps_one: ClassVar[Any] = True
     """Whether equal signals stay equal: C(1) = 1."""
 
+    bounds: ClassVar[Any] = False
+    """Whether signals of any size come out of one size, as behind a norm."""
     no_layer: ClassVar[Any] = ""
     """What to use instead where a layer is asked for, if this can be put into none."""
     no_positions: ClassVar[Any] = ""

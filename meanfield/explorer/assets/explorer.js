@@ -1,6 +1,8 @@
 // One request at a time, always for what the sliders say by then: a fast hand never queues up work.
 (function () {
   let wanted = null, busySince = 0, again = 0, address = 0;
+  const OWN = {"residual": "skip", "pre-norm residual": "skip", "dropout": "keep"};  // settings.py has them too
+  const WORDS = {skip: "skip connection", keep: "kept activations"};
   const PATIENCE = 10000, POLL = 250, SETTLED = 300;  // milliseconds
 
   function send() {
@@ -17,13 +19,17 @@
   }
 
   window.meanfieldExplorer = {
-    wish: function (activation, weight_var, bias_var, anticorrelation) {
-      const values = {activation, weight_var, bias_var, anticorrelation};
+    wish: function (activation, weight_var, bias_var, anticorrelation, skip, keep, block) {
+      const values = {activation, weight_var, bias_var, anticorrelation, skip, keep, block};
       if (Object.values(values).some((v) => v === null || v === undefined)) return;
       wanted = values;
-      for (const name of ["weight_var", "bias_var", "anticorrelation"]) {
+      for (const name of ["skip", "keep"]) {
+        const control = document.getElementById(name + "-control");
+        if (control) control.hidden = OWN[block] !== name;
+      }
+      for (const name of ["weight_var", "bias_var", "anticorrelation", "skip", "keep"]) {
         dash_clientside.set_props(name + "-value", {children: String(values[name]).replace("-", "\u2212")});
-        const words = name.replace("_", " ").replace("var", "variance");
+        const words = WORDS[name] || name.replace("_", " ").replace("var", "variance");
         const thumb = document.querySelector("#" + name + " [role=slider]");
         if (thumb) thumb.setAttribute("aria-label", words);
         const box = thumb && thumb.closest(".control").querySelector("input[type=number]");
