@@ -35,6 +35,7 @@ NAMES = (
     "empirical",
     "agreement",
     "layers",
+    "positions",
     "recommend",
     "trainability",
     "training",

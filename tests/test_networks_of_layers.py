@@ -6,10 +6,11 @@ import matplotlib.figure
 import numpy as np
 import pytest
 from flax import nnx
+from scipy import stats
 
 import meanfield as mf
 from meanfield.empirical import block_of, compare, measure, network, signals_of
-from meanfield.empirical.comparison import _compared, theory_of
+from meanfield.empirical.comparison import Extrapolation, _compared, p_value_of, theory_of
 from meanfield.layers.base import Layer
 
 P = mf.NormalPrior
@@ -48,6 +49,27 @@ def test_networks_of_every_kind_agree_with_the_theory(kind):
     if kind == "residual":
         assert float(found.fixed_point.q) == pytest.approx(float(mf.fixed_point(layer).q), rel=1e-4)
         assert isinstance(found.plot(), matplotlib.figure.Figure)
+
+
+@pytest.mark.slow
+def test_p_values_are_uniform_where_what_is_compared_hangs_together():
+    """Ensembles drawn from many networks, against what all of them say: gradients and variances of a residual
+    network are much the same from layer to layer."""
+    layer, random = mf.Residual(mf.Dense("relu", P(2.0, 0.1)), scale=0.7), np.random.default_rng(2)
+    pools = [measure(layer, width=n, depth=4, networks=400, gradients=True, seed=n).samples for n in (32, 64)]
+    names = ("q", "one_minus_c", "growth", "gradient")
+    logs = [np.concatenate([np.log(getattr(pool, n).astype(float)) for n in names], axis=1) for pool in pools]
+    varies = np.all([x.std(axis=0) > 1e-5 for x in logs], axis=0)
+    logs = [x[:, varies] for x in logs]
+    expected = 2 * logs[1].mean(axis=0) - logs[0].mean(axis=0)
+
+    def p_value():
+        narrow, wide = (x[random.integers(0, len(x), 32)] for x in logs)
+        return p_value_of([Extrapolation(narrow, wide, expected, np.zeros_like(expected))])
+
+    p_values = [p_value() for _ in range(120)]
+    assert stats.kstest(p_values, "uniform").pvalue > 1e-2
+    assert abs(np.mean(p_values) - 0.5) <= 3 / np.sqrt(12 * 120)
 
 
 def test_networks_of_a_block_agree_with_the_theory():
