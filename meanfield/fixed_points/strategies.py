@@ -412,6 +412,9 @@ def blank(size: int) -> Values:
 def fill(values: Values, where, job: Callable, layer: Layer, *columns, shapes=_FEW) -> None:
     """Do a job for some points of a chunk, in batches of few distinct shapes."""
     (index,) = np.nonzero(where)
+    if index.size == len(where) in shapes:
+        store(values, slice(None), on_host(job(layer, *columns)), len(where))
+        return
     while index.size:
         shape = next((n for n in shapes if n >= index.size), shapes[-1])
         some, index = index[:shape], index[shape:]
