@@ -1,5 +1,6 @@
 """Layers at numbers, each on the host: where their variances end for certain."""
 
+import functools
 from typing import Any
 
 import jax
@@ -20,9 +21,12 @@ class OneByOne:
 
     def __init__(self, example: Layer):
         self._structure = jax.tree.structure(example)
-        moments = example.moments()
-        self._activation = moments[0][0]
-        self._duals = [AdaptiveDual(moments_of(activation)) for activation, _ in moments]
+        self._activations = [activation for activation, _ in example.moments()]
+
+    @functools.cached_property
+    def _duals(self) -> list[AdaptiveDual]:
+        """Made when first asked for: they take a look at phi."""
+        return [AdaptiveDual(moments_of(activation)) for activation in self._activations]
 
     @staticmethod
     def leaves(layers: Any, index: Any) -> tuple[float, ...]:
@@ -37,5 +41,5 @@ class OneByOne:
         layer = self.layer(leaves)
         if not (layer.is_sum_of_moments and layer.is_valid()):
             return Reached(np.nan, None)
-        rows = _ROWS(self._activation.key, lambda: Rows.at_nodes(layer))
+        rows = _ROWS(self._activations[0].key, lambda: Rows.at_nodes(layer))
         return variance_reached_surely(layer, q0, rows)
