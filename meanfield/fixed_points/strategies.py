@@ -222,16 +222,17 @@ class TabulatedSolver(PointSolver):
         beyond = finite & ~self._serves(panels)
         tabulated = finite & ~beyond
         layer = plain.with_moments(self._with_panels(panels[:, tabulated]).on(device))
-        values, solved = blank(q.size), np.zeros(q.shape, bool)
+        values, solved, limits = blank(q.size), np.zeros(q.shape, bool), is_limit(status)
+        # Mostly all of a chunk are limits or none. First, while another chunk waits for the larger program.
+        job = functools.partial(rare, limit_job, opposite=self._opposite)
+        fill(values, limits, job, layer, q, status, c0, shapes=(q.size,))
         if layer.has_section and tabulated.any():
-            values = on_host(run(_regular_point, layer, q, c0))
-            solved = values.pop("sure")
-        limits = is_limit(status)
+            here = on_host(run(_regular_point, layer, q, c0))
+            solved = here.pop("sure")
+            values = {name: np.where(limits, values[name], x) for name, x in here.items()}
         others = ~np.where(finite, solved | beyond, limits)
-        # Mostly all of a chunk are limits or none.
-        for where, job, sizes in ((limits, limit_job, (q.size,)), (others, _correlation, shapes)):
-            job = functools.partial(rare, job, opposite=self._opposite)
-            fill(values, where, job, layer, q, status, c0, shapes=sizes)
+        job = functools.partial(rare, _correlation, opposite=self._opposite)
+        fill(values, others, job, layer, q, status, c0, shapes=shapes)
         poor = ~beyond & (values["status"] == Status.INACCURATE)
         if poor.any():  # of the table, or of the source as well, which then need not be asked
             some_q = np.where(finite, q, 1.0)
