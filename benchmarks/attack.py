@@ -4,8 +4,8 @@
 
 Activations with steep, narrow, far, fast, heavy-tailed parts and jumps, under priors of which a third are
 within 10^-1 to 10^-6 of where the variance stops to be bounded, and a third within 10^-4 to 10^-10 of a fold;
-each CONVERGED point against the oracle of ``tests/attack.py``, its correlation for one prior of fifty, in several
-processes. About half an hour on two cores.
+each CONVERGED point against the oracle of ``tests/attack.py``, its correlation for one prior of fifty. About
+half an hour on two cores.
 """
 
 import argparse
