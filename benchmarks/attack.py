@@ -38,7 +38,7 @@ def main() -> None:
     wrong: list[str] = []
     counts: dict[str, dict[str, int]] = {kind: {} for kind in attack.PRIORS}
     seeds = range(options.seed * 100_000, options.seed * 100_000 + activations)
-    with ProcessPoolExecutor(options.processes, get_context("spawn"), max_tasks_per_child=20) as pool:
+    with ProcessPoolExecutor(options.processes, get_context("spawn")) as pool:
         jobs = [pool.submit(attack.attacked, seed, 1, each, pairs_every=50) for seed in seeds]
         for block, job in enumerate(as_completed(jobs)):
             found, of_block = job.result()
