@@ -15,9 +15,22 @@ NO_UNIFORM_POINT = (
 )
 
 
+class WithoutUniformPoint(Layer):
+    """A layer that tells positions apart: it has the map of covariances and refuses all others."""
+
+    def variance_map(self, q):
+        raise ValueError(self.no_layer)
+
+    def pair_gain(self, q, theta):
+        raise ValueError(self.no_layer)
+
+    def covariance_map(self, q1, q2, c):
+        raise ValueError(self.no_layer)
+
+
 @register_dataclass
 @dataclass(frozen=True, eq=False, init=False)
-class AveragePool(Layer):
+class AveragePool(WithoutUniformPoint):
     r"""Means over windows of an image.
 
     window: positions along every axis; the size of the image for a mean over all of it. strides: from one
@@ -63,12 +76,3 @@ class AveragePool(Layer):
         windows = Windows(self.window, self.strides, "VALID")
         image = windows.fitting("window", [x.shape[a] for a in axes])
         return windows.mean(x, [axes], image)
-
-    def variance_map(self, q):
-        raise ValueError(self.no_layer)
-
-    def pair_gain(self, q, theta):
-        raise ValueError(self.no_layer)
-
-    def covariance_map(self, q1, q2, c):
-        raise ValueError(self.no_layer)

@@ -3,14 +3,13 @@
 from dataclasses import dataclass
 from typing import Any
 
-from meanfield.layers.base import Layer
-from meanfield.layers.pooling import NO_UNIFORM_POINT
+from meanfield.layers.pooling import NO_UNIFORM_POINT, WithoutUniformPoint
 from meanfield.numerics.pytrees import register_dataclass, replaced
 
 
 @register_dataclass
 @dataclass(frozen=True, eq=False)
-class PositionalConv(Layer):
+class PositionalConv(WithoutUniformPoint):
     """A ``Conv`` with zeros around its image, or behind averages: its variance depends on the position.
 
     ``Conv`` makes it. conv: the convolution. pool: an ``AveragePool`` that activations pass, or None.
@@ -31,15 +30,6 @@ class PositionalConv(Layer):
 
     def position_slopes(self, covariance):
         return self.conv.slopes_behind_pool(covariance, self.pool)
-
-    def variance_map(self, q):
-        raise ValueError(self.no_layer)
-
-    def pair_gain(self, q, theta):
-        raise ValueError(self.no_layer)
-
-    def covariance_map(self, q1, q2, c):
-        raise ValueError(self.no_layer)
 
     # --- parameters -----------------------------------------------------------------------
 
