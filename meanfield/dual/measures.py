@@ -51,10 +51,11 @@ class Gaussians:
 
 @dataclass(frozen=True, eq=False)
 class Measure:
-    """A function f at nodes of ``size`` Gaussians.
+    """A function f at the nodes of panels, those of ``size`` Gaussians one after another.
 
-    owner: the Gaussian of each node. place: in standard deviations from its centre. At a node that stands for
-    many, ``first`` and ``second`` are weighted sums of what f adds to ``value`` there, and of its square.
+    owner: the Gaussian of each panel. All else has the shape (panels, nodes). place: in standard deviations
+    from its centre. At a node that stands for many, ``first`` and ``second`` are weighted sums of what f adds
+    to ``value`` there, and of its square.
     """
 
     size: int
@@ -62,25 +63,33 @@ class Measure:
     place: np.ndarray
     weight: np.ndarray
     value: np.ndarray
-    first: np.ndarray | float = 0.0
-    second: np.ndarray | float = 0.0
+    first: np.ndarray | None = None
+    second: np.ndarray | None = None
 
     def about(self, numbers: np.ndarray) -> "Measure":
         """f less a number for each Gaussian."""
-        return replace(self, value=self.value - numbers[self.owner])
+        return replace(self, value=self.value - numbers[self.owner][:, None])
 
-    def mean(self, factor: np.ndarray | float = 1.0) -> np.ndarray:
+    def mean(self, factor: np.ndarray | None = None) -> np.ndarray:
         """E f g, shape (size,), for g at the nodes."""
-        return self._sums((self.weight * self.value + self.first) * factor)
+        terms = self.weight if factor is None else self.weight * factor
+        return self._sums(self.value, terms) + self._sums(self.first, factor)
 
-    def square(self, factor: np.ndarray | float = 1.0) -> np.ndarray:
+    def square(self, factor: np.ndarray | None = None) -> np.ndarray:
         """E f^2 g."""
-        terms = self.value * (self.weight * self.value + 2 * self.first) + self.second
-        return self._sums(terms * factor)
+        terms = self.weight * self.value
+        if self.first is not None:
+            terms += 2 * self.first
+        if factor is not None:
+            terms *= factor
+        return self._sums(self.value, terms) + self._sums(self.second, factor)
 
-    def _sums(self, terms) -> np.ndarray:
+    def _sums(self, values: np.ndarray | None, factor: np.ndarray | None) -> np.ndarray | float:
         """Of numbers too large for a double, infinite or NaN."""
-        return np.bincount(self.owner, terms, self.size)
+        if values is None:
+            return 0.0
+        panels = values.sum(axis=1) if factor is None else np.einsum("pn,pn->p", values, factor)
+        return np.bincount(self.owner, panels, self.size)
 
 
 def measure(fn: Callable, gaussians: Gaussians, rule: Rule, edges) -> Measure:
@@ -98,13 +107,13 @@ def measure_by_runs(fn: Callable, gaussians: Gaussians, rule: Rule, panels: Pane
     first = np.searchsorted(panels.edges, low, "right") - 1
     run, owner = ranges(first, np.searchsorted(panels.edges, high, "left"))
     kept = panels.joined[run]
-    run, owner = run[kept], np.repeat(owner[kept], rule.nodes)
-    sd = gaussians.sd[owner]
-    place = (panels.u[run].ravel() - gaussians.centre[owner]) / sd
+    run, owner = run[kept], owner[kept]
+    sd = gaussians.sd[owner][:, None]
+    place = (panels.u[run] - gaussians.centre[owner][:, None]) / sd
     density = bell(place) / sd
-    value, first, second = (x[run].ravel() for x in panels.moments(slopes))
-    weight, first, second = (x * density for x in (panels.weight[run].ravel(), first, second))
-    none = np.zeros(alone.owner.size)
+    value, first, second = (x[run] for x in panels.moments(slopes))
+    weight, first, second = (x * density for x in (panels.weight[run], first, second))
+    none = np.zeros(alone.place.shape)
     parts = (
         (alone.owner, owner),
         (alone.place, place),
@@ -138,8 +147,8 @@ def _at_own_nodes(fn, gaussians: Gaussians, rule: Rule, edges, joined) -> Measur
     x, w = gauss_legendre(nodes)
     u = start[:, None] + size[:, None] * (1 + x) / 2
     scaled = (u - centre[owner][:, None]) / sd[owner][:, None]
-    weight = size[:, None] / sd[owner][:, None] * (w / 2) * bell(scaled)
-    return Measure(len(gaussians), np.repeat(owner, nodes), scaled.ravel(), weight.ravel(), fn(u.ravel()))
+    weight = (size / sd[owner])[:, None] * (w / 2) * bell(scaled)
+    return Measure(len(gaussians), owner, scaled, weight, fn(u.ravel()).reshape(u.shape))
 
 
 def bell(t):

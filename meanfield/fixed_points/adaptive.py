@@ -114,35 +114,29 @@ def _error(layer, q, chi_1) -> float:
 def _angle(layer, q, scale, chi_1) -> tuple[float, float, float]:
     """(theta*, gain, C'(c*)/scale there), 0 for theta* where chi_1 <= 1.
 
-    The gain is a power series in c without a negative coefficient: convex and falling in x = 1 - c. Newton's
-    method from the left approaches from there, a secant from the right.
+    The gain falls from chi_1/scale at x = 1 - c = 0 on. The inverse of gain * scale is about 1/chi_1 + a x^p:
+    with p = 1 near criticality and where pairs are nearly independent, with p < 1 where the slope at 0 is
+    infinite. Each step solves that, by the value and slope at the last place, kept between the places that
+    enclose the root.
     """
     eps = np.finfo(float).eps
     if not chi_1 > 1 + 32 * eps:
         return 0.0, chi_1 / scale, chi_1 / scale
-
-    def at(x):
-        theta = 2 * math.asin(math.sqrt(x / 2))
-        return theta, float(layer.pair_gain(q, theta)), float(layer.slope(q, theta))
-
-    low, at_low, slope_low = 0.0, chi_1 - 1, math.nan
-    x, high, at_high = 1.0, 1.0, -1.0
+    at_zero, low, x, high = 1 / chi_1, 0.0, 1.0, 1.0
     for step in range(_STEPS):
-        theta, gain, rate = at(x)
-        value, slope = gain * scale - 1, (rate - gain) * scale / x
+        theta = 2 * math.asin(math.sqrt(x / 2))
+        gain, rate = float(layer.pair_gain(q, theta)), float(layer.slope(q, theta))
+        value = gain * scale - 1
         if not math.isfinite(value):
             break
         if (step == 0 and value >= -4 * eps) or abs(value) <= 8 * eps * (1 + 1 / theta):
             break
-        if value > 0:
-            low, at_low, slope_low = x, value, slope
-        else:
-            high, at_high = x, value
-        tangent = x - value / slope if slope < 0 else math.nan
-        if not low < tangent < high and slope_low < 0:
-            tangent = low - at_low / slope_low
-        chord = low + (high - low) * at_low / (at_low - at_high) if math.isfinite(at_low) else 0.0
-        new = tangent if low < tangent < high else chord
+        low, high = (x, high) if value > 0 else (low, x)
+        new = math.nan
+        if 0 < gain * scale < chi_1 and rate < gain:
+            inverse = 1 / (gain * scale)
+            power = inverse * (1 - rate / gain) / (inverse - at_zero)
+            new = x * ((1 - at_zero) / (inverse - at_zero)) ** (1 / power)
         if not low < new < high or (step > 8 and step % 4 == 0):
             new = math.sqrt(low * high) if low > 0 else high / 16
         if abs(new - x) <= 2 * eps * x:

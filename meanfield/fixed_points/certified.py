@@ -160,6 +160,24 @@ class _Walk:
         largest = np.pad(self._size.reshape(PANELS, ROWS).max(axis=1), _AHEAD, mode="edge")
         around = np.lib.stride_tricks.sliding_window_view(largest, 2 * _AHEAD + 1)
         self._seen, self._left_out = seen, np.max(around, axis=1)
+        self._lowest, self._highest = self._clear_of_rounding()
+
+    def _clear_of_rounding(self) -> tuple[np.ndarray, np.ndarray]:
+        """(lowest, highest) growth in the cells between nodes, by the series of a panel, shape (nodes - 1,).
+
+        Widened by all that may be wrong; between two panels nothing is said.
+        """
+        x, growth, noise = (
+            np.array([getattr(n, name) for n in self._nodes]) for name in ("x", "growth", "noise")
+        )
+        width, panel = np.diff(x), np.arange(x.size - 1) // ROWS
+        with np.errstate(invalid="ignore", over="ignore"):
+            slopes = self._slopes[:-1] * width, self._slopes[1:] * width
+            unsure = self._seen[panel] * width**4 / 384 + _BEYOND * self._left_out[panel]
+            unsure += np.maximum(noise[:-1], noise[1:])
+            unsure[ROWS - 1 :: ROWS] = np.inf
+            lowest, highest = _extremes(growth[:-1], growth[1:], *slopes)
+            return lowest - unsure, highest + unsure
 
     def _bound(self, low: float, high: float) -> float:
         """How far the growth may lie from the cubic between two places."""
@@ -197,28 +215,19 @@ class _Walk:
 
     def from_node(self, start: _Node) -> Reached:
         upward = start.growth > 0
-        ahead = [n for n in self._nodes if (n.x > start.x if upward else n.x < start.x)]
-        ahead = ahead if upward else ahead[::-1]
+        first = int(np.searchsorted(_LOG_Q, start.x, "right" if upward else "left"))
+        ahead = self._nodes[first:] if upward else self._nodes[:first][::-1]
+        excluded = self._lowest[first:] > 0 if upward else self._highest[: max(first - 1, 0)][::-1] < 0
         end = Reached(math.nan, Status.UNBOUNDED if upward else Status.VANISHING)
-        for i, (near, far) in enumerate(itertools.pairwise([start, *ahead])):
-            if i > 0 and self._is_excluded(near, far, 1 if upward else -1):
-                continue
+        for i in (0, *(np.flatnonzero(~excluded) + 1)):
+            if i == len(ahead):
+                break
+            near, far = ahead[i - 1] if i else start, ahead[i]
             found = self._crossing(near, far, 1 if upward else -1, 0)
             if found is not None:
                 nothing_told = found is _DOUBTFUL and _say_nothing(near, *ahead[i:])
                 return end if nothing_told or (upward and _run_away(ahead[i:])) else found
         return end
-
-    def _is_excluded(self, near: _Node, far: _Node, sign: int) -> bool:
-        """Whether the series of a panel alone tells that there is no fixed point between two of its nodes."""
-        first, second = (int(np.searchsorted(_LOG_Q, n.x)) for n in (near, far))
-        panel, width = first // ROWS, abs(far.x - near.x)
-        if panel != second // ROWS:
-            return False
-        slopes = (float(self._slopes[k]) * width for k in (first, second))
-        lowest = _lowest(sign * near.growth, sign * far.growth, *slopes)
-        left_out = _BEYOND * float(self._left_out[panel]) + max(near.noise, far.noise)
-        return lowest > float(self._seen[panel]) * width**4 / 384 + left_out
 
     def from_nowhere(self, node: _Node) -> Reached:
         """From where rounding hides whether signals grow: a fixed point right there, if it draws them."""
@@ -248,7 +257,7 @@ class _Walk:
             return _DOUBTFUL
         if abs(far.growth) <= far.noise and depth < _DEEPEST:
             return self._at_node(near, far, sign, depth)
-        if (sign > 0 and near.least * math.exp(-1.5 * width) > 1) or _lowest(f0, f1, d0, d1) > bound:
+        if (sign > 0 and near.least * math.exp(-1.5 * width) > 1) or _extremes(f0, f1, d0, d1)[0] > bound:
             return None
         if f1 < -far.noise and max(_steepest(f0, f1, d0, d1)) < -16 * bound:
             return self._refined(near, far)
@@ -303,12 +312,17 @@ def _run_away(nodes: list[_Node]) -> bool:
     return math.isinf(nodes[-1].growth) and all(n.growth > 1 for n in nodes)
 
 
-def _lowest(f0, f1, d0, d1) -> float:
-    """Smallest value on [0, 1] of the cubic with these values and slopes at its ends."""
+def _extremes(f0, f1, d0, d1) -> tuple[Any, Any]:
+    """(smallest, largest) value on [0, 1] of the cubic with these values and slopes at its ends: arrays."""
     a, b = 2 * (f0 - f1) + d0 + d1, 3 * (f1 - f0) - 2 * d0 - d1
-    roots = np.roots([3 * a, 2 * b, d0]) if (a or b) else np.empty(0)
-    inside = [float(s.real) for s in np.atleast_1d(roots) if abs(s.imag) < 1e-12 and 0 < s.real < 1]
-    return min(f0, f1, *(f0 + s * (d0 + s * (b + s * a)) for s in inside))
+    lowest, highest = np.minimum(f0, f1), np.maximum(f0, f1)
+    with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
+        t = -(b + np.copysign(np.sqrt(b * b - 3 * a * d0), b))
+        for place in (t / (3 * a), d0 / t):
+            s = np.where((place > 0) & (place < 1), place, 0.0)
+            value = f0 + s * (d0 + s * (b + s * a))
+            lowest, highest = np.minimum(lowest, value), np.maximum(highest, value)
+    return lowest, highest
 
 
 def _steepest(f0, f1, d0, d1) -> tuple[float, float]:
