@@ -84,10 +84,10 @@ class Measure:
             terms *= factor
         return self._sums(self.value, terms) + self._sums(self.second, factor)
 
-    def _sums(self, values: np.ndarray | None, factor: np.ndarray | None) -> np.ndarray | float:
+    def _sums(self, values: np.ndarray | None, factor: np.ndarray | None) -> np.ndarray:
         """Of numbers too large for a double, infinite or NaN."""
         if values is None:
-            return 0.0
+            return np.zeros(self.size)
         panels = values.sum(axis=1) if factor is None else np.einsum("pn,pn->p", values, factor)
         return np.bincount(self.owner, panels, self.size)
 
