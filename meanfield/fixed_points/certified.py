@@ -9,7 +9,7 @@ phi^2 is analytic in the strip |Im x| < pi/2, where it is no larger than at a la
     |V(x + iy)| <= V(x - log cos y) / sqrt(cos y),
 
 so that the series converges as geometric ones do. A cell in which the cubic clears zero by more than the
-bound holds no fixed point; any other is halved until it does, or holds one alone, or until rounding would
+bound holds no fixed point; any other is cut until it does, or holds one alone, or until rounding would
 decide.
 """
 
@@ -35,7 +35,7 @@ _AHEAD = math.ceil(
     (_HALF + _HEIGHT - math.log(math.cos(_HEIGHT))) / (2 * _HALF)
 )  # panels whose values bound those
 _RADII = (1.0, 0.5, 0.25)  # of circles in Cauchy's estimate, where values grow too quickly for a series
-_DEEPEST = 12  # halvings of a cell
+_PIECES, _DEEPEST = 8, 4  # that a cell is cut into, how often
 _NOISE = 64 * np.finfo(float).eps
 _CAUTION = 4  # an estimated error may be too small by chance
 _TRIED = 5  # of so many nodes one tells the error
@@ -209,9 +209,11 @@ class _Walk:
         return bool(np.all(np.diff(image) >= -1e-11 * image[1:]))
 
     def at(self, x: float) -> _Node:
-        q = np.array([math.exp(x)])
-        error = self._rows.error[min(int(np.searchsorted(_LOG_Q, x)), _LOG_Q.size - 1)]
-        return self._judged(Rows(np.array([x]), np.asarray(self._layer.growth_rows(q)), error[None]))[0]
+        return self._made(np.array([x]))[0]
+
+    def _made(self, x: np.ndarray) -> list[_Node]:
+        error = self._rows.error[np.minimum(np.searchsorted(_LOG_Q, x), _LOG_Q.size - 1)]
+        return self._judged(Rows(x, np.asarray(self._layer.growth_rows(np.exp(x))), error))
 
     def from_node(self, start: _Node) -> Reached:
         upward = start.growth > 0
@@ -223,10 +225,11 @@ class _Walk:
             if i == len(ahead):
                 break
             near, far = ahead[i - 1] if i else start, ahead[i]
+            if _say_nothing(near, *ahead[i:]):
+                return end
             found = self._crossing(near, far, 1 if upward else -1, 0)
             if found is not None:
-                nothing_told = found is _DOUBTFUL and _say_nothing(near, *ahead[i:])
-                return end if nothing_told or (upward and _run_away(ahead[i:])) else found
+                return end if upward and _run_away(ahead[i:]) else found
         return end
 
     def from_nowhere(self, node: _Node) -> Reached:
@@ -263,9 +266,10 @@ class _Walk:
             return self._refined(near, far)
         if depth == _DEEPEST or (abs(f0) <= near.noise and abs(f1) <= far.noise):
             return _DOUBTFUL
-        middle = self.at((near.x + far.x) / 2)
-        first = self._crossing(near, middle, sign, depth + 1)
-        return first if first is not None else self._crossing(middle, far, sign, depth + 1)
+        # Many at once cost little more than one.
+        inner = self._made(np.linspace(near.x, far.x, _PIECES + 1)[1:-1])
+        parts = (self._crossing(*pair, sign, depth + 1) for pair in itertools.pairwise([near, *inner, far]))
+        return next((found for found in parts if found is not None), None)
 
     def _at_node(self, near: _Node, far: _Node, sign: int, depth: int) -> Reached | None:
         """The first fixed point on the way to a node where rounding hides the growth: there, or before."""
@@ -303,7 +307,7 @@ def _is_told(node: _Node) -> bool:
 
 
 def _say_nothing(*nodes: _Node) -> bool:
-    """Whether rounding decides at each of these: what was told before them then holds."""
+    """Whether next to rounding decides at each of these: what was told before them then holds."""
     return all(abs(n.growth) <= 8 * n.noise < _LOUD for n in nodes)
 
 

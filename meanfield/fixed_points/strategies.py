@@ -23,6 +23,7 @@ from meanfield.dual import panel_of, tables_of
 from meanfield.dual.choice import TOLERANCE, rule_errors
 from meanfield.dual.tables.build import SHIPPED, DualTables, is_shipped
 from meanfield.dual.tables.cells import panel_on_host
+from meanfield.dual.tables.lookup import TabulatedDual
 from meanfield.fixed_points.correlation import (
     at_limit,
     correlation_reached,
@@ -101,10 +102,13 @@ def solve_in_chunks(
         store(result, slice(start, stop), solved, stop - start)
         return stop - start
 
-    if size <= chunk:
+    ahead = solver.ahead([padded(c, chunk) for c in columns_of(0, 1)]) if mesh is None else None
+    if size <= chunk and ahead is None:
         advance(solve(0))
         return result
     with ThreadPoolExecutor(len(devices)) as pool:
+        if ahead is not None:
+            pool.submit(ahead)  # what goes wrong in it goes wrong where it is needed, too
         waiting: deque = deque()
         try:
             for start in range(0, size, chunk):
@@ -173,6 +177,10 @@ class PointSolver(ABC):
     @abstractmethod
     def solve(self, columns: Columns, device=None) -> Values:
         """All fields at priors given by three arrays of one shape (n,), on a device or the default one."""
+
+    def ahead(self, columns: Columns) -> Callable[[], None] | None:
+        """What compiles, beside the first chunk, what is needed behind it; None where nothing is known."""
+        return None
 
 
 class DirectSolver(PointSolver):
@@ -243,6 +251,22 @@ class TabulatedSolver(PointSolver):
         fill(values, poor | beyond, exact, plain, q0, c0, shapes=(1, min(most, q.size)) if few else (most,))
         return values
 
+    def ahead(self, columns):
+        plain, _, c0 = self._points.at(columns)
+        layer = plain.with_moments(iter(self._alone([table.expected() for table in self._tables])))
+        key = jax.tree.structure(layer), len(columns[0]), self._optimization
+        if not layer.has_section or key in _MADE_AHEAD:
+            return None
+        _MADE_AHEAD.add(key)
+
+        def compile_it():
+            with jax.enable_x64(True):
+                run_job(
+                    None, _regular_point, layer, np.ones(len(columns[0])), c0, optimization=self._optimization
+                )
+
+        return compile_it
+
     def _settled(self, layer, q0, found: Values, unsure: np.ndarray) -> np.ndarray:
         """Which of the points that are not regular are settled one by one on the host: if they are few."""
         settled = np.zeros(unsure.shape, bool)
@@ -277,11 +301,15 @@ class TabulatedSolver(PointSolver):
         with self._lock:
             built = [table.build(np.unique(p)) for table, p in zip(self._tables, panels, strict=True)]
             if any(built) or self._ready is None:
-                tables = [table.dual() for table in self._tables]
-                if not self._opposite:  # then they need nobody, and programs serve every activation
-                    tables = [table.alone() for table in tables]
-                self._ready = _OnDevices(tables)
+                self._ready = _OnDevices(self._alone([table.dual() for table in self._tables]))
             return self._ready
+
+    def _alone(self, tables: list[TabulatedDual]) -> list[TabulatedDual]:
+        """Without their source, where nobody asks it: programs then serve every activation."""
+        return tables if self._opposite else [table.alone() for table in tables]
+
+
+_MADE_AHEAD: set = set()  # for what kinds of layers the program behind the variance was compiled
 
 
 def can_be_surveyed(layer: Layer) -> bool:

@@ -149,7 +149,14 @@ class DualTables:
         with jax.enable_x64(True):
             return self._assembled(())
 
-    def _assembled(self, built: tuple[int, ...]) -> TabulatedDual:
+    def expected(self) -> TabulatedDual:
+        """What has the shapes of ``dual`` after few panels more, whatever is in it."""
+        if self.chords:
+            return self.dual()
+        with jax.enable_x64(True):
+            return self._assembled((), _STEP)
+
+    def _assembled(self, built: tuple[int, ...], least: int = 0) -> TabulatedDual:
         slots = np.full(PANELS, -1, np.int32)
         slots[list(built)] = np.arange(len(built))
         pieces = [cut_panel(panel, self.chords[panel]) for panel in built] or [_nothing()]
@@ -158,7 +165,7 @@ class DualTables:
         patches, columns, ends, starts = zip(*pieces, *[_nothing()] * spare, strict=True)
         offsets = np.cumsum([0, *(p.size for p in patches)])
         flat = np.concatenate([p.ravel() for p in patches])
-        flat = np.pad(flat, (0, -flat.size % _STEP if built else 0))
+        flat = np.pad(flat, (0, max(least - flat.size, -flat.size % _STEP if built else 0)))
         origin, *ends_of_phi = self.known
         return TabulatedDual(
             self.source,
