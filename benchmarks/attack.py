@@ -28,8 +28,8 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--quick", action="store_true", help="small sizes, to see that it runs")
-    parser.add_argument("--activations", type=int, default=530)
-    parser.add_argument("--each", type=int, default=200, help="priors for each activation")
+    parser.add_argument("--activations", type=int, default=430)
+    parser.add_argument("--each", type=int, default=300, help="priors for each activation")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--json", type=Path, help="write the result to this file too")
