@@ -327,8 +327,8 @@ class Attack(NamedTuple):
 def attacked(seed: int, activations: int, each: int, pairs_every: int = 1) -> Attack:
     """Points under so many activations, one after another.
 
-    The correlation is checked at one point of ``pairs_every``: it takes the oracle a double integral. Where an
-    activation oscillates, which takes both sides longest, a tenth as many priors do.
+    The correlation is checked at one point of ``pairs_every``: it takes the oracle a double integral. Where
+    an activation oscillates, which takes both sides longest, there are a tenth as many priors.
     """
     rng = np.random.default_rng(seed)
     found = Attack([], Counter(), Counter(), Counter(), [])

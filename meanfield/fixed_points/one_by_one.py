@@ -1,6 +1,7 @@
 """Layers at numbers, each on the host: where their variances end for certain."""
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -17,16 +18,21 @@ _ROWS: Memo[Rows] = Memo(64)
 
 
 class OneByOne:
-    """Layers like one that can be surveyed, with moments that look where phi is rough."""
+    """Layers like one that can be surveyed."""
 
-    def __init__(self, example: Layer):
+    def __init__(self, example: Layer, make_duals: Callable[[], list] | None = None):
+        """make_duals: makes the moments, on the host; left out, those that look where phi is rough."""
         self._structure = jax.tree.structure(example)
         self._activations = [activation for activation, _ in example.moments()]
+        self._make_duals = make_duals or self._adaptive
+
+    def _adaptive(self) -> list:
+        return [AdaptiveDual(moments_of(activation)) for activation in self._activations]
 
     @functools.cached_property
-    def _duals(self) -> list[AdaptiveDual]:
-        """Made when first asked for: they take a look at phi."""
-        return [AdaptiveDual(moments_of(activation)) for activation in self._activations]
+    def _duals(self) -> list:
+        """Made when first asked for: that may take a look at phi."""
+        return self._make_duals()
 
     @staticmethod
     def leaves(layers: Any, index: Any) -> tuple[float, ...]:
@@ -41,5 +47,6 @@ class OneByOne:
         layer = self.layer(leaves)
         if not (layer.is_sum_of_moments and layer.is_valid()):
             return Reached(np.nan, None)
-        rows = _ROWS(self._activations[0].key, lambda: Rows.at_nodes(layer))
+        key = self._activations[0].key, type(self._duals[0])
+        rows = _ROWS(key, lambda: Rows.at_nodes(layer))
         return variance_reached_surely(layer, q0, rows)

@@ -41,6 +41,7 @@ from meanfield.dual.tables.cells import (
     to_series,
 )
 from meanfield.dual.tables.lookup import STARTS, TabulatedDual
+from meanfield.dual.tables.on_host import LinesOnHost
 from meanfield.numerics.compiling import compiled
 from meanfield.numerics.memo import Memo
 from meanfield.support.files import save_npz
@@ -149,6 +150,10 @@ class DualTables:
         with jax.enable_x64(True):
             return self._assembled(())
 
+    def on_host(self) -> LinesOnHost:
+        """Mean and variance for one variance or few."""
+        return LinesOnHost(self.lines, self.line_errors, float(self.known[0]))
+
     def expected(self) -> TabulatedDual:
         """What has the shapes of ``dual`` after few panels more, whatever is in it."""
         if self.chords:
@@ -167,20 +172,20 @@ class DualTables:
         flat = np.concatenate([p.ravel() for p in patches])
         flat = np.pad(flat, (0, max(least - flat.size, -flat.size % _STEP if built else 0)))
         origin, *ends_of_phi = self.known
-        return TabulatedDual(
-            self.source,
-            jnp.asarray(origin),
-            jnp.asarray(cut_lines(self.lines)),
-            jnp.asarray(flat),
-            jnp.asarray(np.stack(ends)),
-            jnp.asarray(np.stack(starts)),
-            jnp.asarray(slots),
-            jnp.asarray(offsets[:-1], dtype=jnp.int32),
-            jnp.asarray(columns, dtype=jnp.int32),
-            jnp.asarray(self.line_errors),
-            jnp.asarray(np.where(slots < 0, np.inf, self.errors)),
+        arrays = (
+            origin,
+            cut_lines(self.lines),
+            flat,
+            np.stack(ends),
+            np.stack(starts),
+            slots,
+            offsets[:-1].astype(np.int32),
+            np.array(columns, np.int32),
+            self.line_errors,
+            np.where(slots < 0, np.inf, self.errors),
             (_asymptote(*ends_of_phi[:4]), _asymptote(*ends_of_phi[4:])),
         )
+        return TabulatedDual(self.source, *_on_device(*arrays))
 
     # --- the cache ------------------------------------------------------------
 
@@ -251,9 +256,12 @@ def _known(activation):
 
 
 def _asymptote(left, right, degree, smooth) -> Asymptote:
-    return Asymptote(
-        jnp.asarray(left), jnp.asarray(right), jnp.asarray(int(degree)), jnp.asarray(bool(smooth))
-    )
+    return Asymptote(*_on_device(left, right, np.int64(degree), np.bool_(smooth)))
+
+
+def _on_device(*arrays: Any) -> Any:
+    """As JAX's arrays, with nothing compiled: ``jnp.asarray`` compiles for every shape."""
+    return jax.device_put(arrays)
 
 
 # --- from the source to series ------------------------------------------------------
