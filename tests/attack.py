@@ -307,7 +307,10 @@ def excuse(phi: Nasty, prior: Prior, point) -> str:
             return "oscillations"
     if math.isfinite(prior.fold):
         at_fold = float(image(phi, prior, np.array([prior.fold]))[0][0])
-        if abs(at_fold / prior.fold - 1) < 1e-12:
+        rate = (
+            float(image(phi, prior, np.array([float(point.q)]))[1][0]) if 0 < point.q < np.inf else math.nan
+        )
+        if abs(at_fold / prior.fold - 1) < 1e-12 or (1 - rate) ** 2 < 1e-13:
             return "rounding at a fold"
     return "rounding at c = 1" if 0 <= float(point.one_minus_c) < 1e-15 < float(point.chi_1) - 1 else ""
 

@@ -16,14 +16,14 @@ class Asymptote:
 
     Degree 3 stands for a smooth x^3, whose limit depends on no parameter.
 
-    ``degree`` is a traced integer, 0 if phi is none of these. ``smooth`` tells whether phi' has the
+    ``degree`` is an integer, 0 if phi is none of these. ``smooth`` tells whether phi' has the
     limit too (x + sin(x) has not): without it only the growth of the variance is known.
     """
 
     left: jax.Array
     right: jax.Array
-    degree: jax.Array
-    smooth: jax.Array
+    degree: jax.Array | int
+    smooth: jax.Array | bool
 
 
 def asymptote_at_zero(phi: Activation, dtype) -> Asymptote:

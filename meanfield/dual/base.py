@@ -34,6 +34,8 @@ class Dual(ABC):
     """Whether ``AdaptiveDual`` serves a few points of its activation, and is as accurate as can be."""
     asymptotes: Any = None
     """What phi looks like to vanishing and to unbounded signals, of a table that knows."""
+    may_be_quadratic: bool = True
+    """Whether it may look like x^2 to them."""
     points_at_once: ClassVar[int | None] = None
     """How many points to treat together: a quadrature holds all its nodes for each."""
 

@@ -40,6 +40,7 @@ from meanfield.status import Phase, Status
 
 _STEPS = 60
 _NOTHING = 1e-25  # of chi_1: slopes that only tails of the Gaussian reach
+_HARMLESS = 0.01  # share of an error that counts where signals merge at once, whatever the rate exactly is
 
 
 @register_dataclass
@@ -48,7 +49,8 @@ class SolvedLayer(Layer):
     """A layer at the one variance and angle at which it is needed: numbers that were computed before.
 
     image: Q(q). chi_q: Q'(q). chi_perp: the gain at theta = 0. theta, gain, rate: the angle of the fixed
-    point, the gain and C'(c*) Q(q)/q there. opposite: 1 - C(-1). accuracy: relative error of the moments.
+    point, the gain and C'(c*) Q(q)/q there. opposite: 1 - C(-1). accuracy, map_accuracy: relative errors of
+    all moments, and of Q(q) alone.
     """
 
     image: Any
@@ -59,6 +61,7 @@ class SolvedLayer(Layer):
     rate: Any
     opposite: Any
     accuracy: Any
+    map_accuracy: Any
 
     def variance_map(self, q):
         return self.image + self.chi_q * (q - jax.lax.stop_gradient(q))
@@ -87,28 +90,33 @@ class SolvedLayer(Layer):
     def error(self, q):
         return self.accuracy
 
+    def growth_error(self, q):
+        return self.map_accuracy
+
 
 def solved_layer(layer: Any, q: float, chi_q: float, opposite: bool) -> SolvedLayer:
     """A layer with concrete parameters and adaptive moments, solved at a variance that is a fixed point."""
     image, chi_perp = float(layer.variance_map(q)), float(layer.tangent(q))
     scale = q / image
     chi_1 = chi_perp * scale
-    error = _error(layer, q, chi_1)
+    of_map, error = _errors(layer, q, chi_1)
     theta, gain, rate = _angle(layer, q, scale, chi_1) if math.isfinite(error) else (0.0, chi_perp, chi_perp)
     if not math.isfinite(gain):
         theta, error = 0.0, math.inf
     gap = float(layer.opposite_gap(q)) if opposite else 1.0
-    return SolvedLayer(image, chi_q, chi_perp, theta, gain, rate, gap, error)
+    return SolvedLayer(image, chi_q, chi_perp, theta, gain, rate, gap, error, of_map)
 
 
-def _error(layer, q, chi_1) -> float:
-    """Of Q(q) and of the gain, the larger, relative. What adds nothing to Q or to C' may have any error."""
+def _errors(layer, q, chi_1) -> tuple[float, float]:
+    """Of Q(q), and of it and the gain the larger, relative. What adds nothing to them may have any error."""
     if not layer.is_sum_of_moments:
-        return float(layer.error(q))
+        return float(layer.growth_error(q)), float(layer.error(q))
     rows = Rows.at(layer, np.array([q]))
     uncertain = layer.growth_uncertainty(rows.uncertain)
     of_map = float(uncertain[0]) / float(layer.growth_from(rows.rows)[0][0])
-    return max(of_map, float(layer.slope_error(q)) if chi_1 > _NOTHING else 0.0)
+    if chi_1 <= _NOTHING:
+        return of_map, of_map
+    return of_map, max(of_map, float(layer.slope_error(q)) * (_HARMLESS if chi_1 < 0.5 else 1.0))
 
 
 def _angle(layer, q, scale, chi_1) -> tuple[float, float, float]:

@@ -71,10 +71,11 @@ def _at_finite(layer, q, status) -> FixedPoint:
     status = _checked(layer, q, theta, scale, (chi_1, slope), status)
     one_minus_c = 2 * jnp.sin(theta / 2) ** 2
     chi_c = jnp.where(chaotic, slope, chi_1)
-    errors = errors_of(q, one_minus_c, chi_q, chi_c, layer.error(q))
+    of_map = layer.growth_error(q)
+    errors = errors_of(q, one_minus_c, chi_q, chi_c, layer.error(q), of_map)
     doubtful = ~is_well_conditioned(q, errors)
     if layer.affine() is None:
-        doubtful |= may_be_a_fold(q, chi_q, layer.error(q))
+        doubtful |= may_be_a_fold(q, chi_q, of_map)
     status = jnp.where(doubtful & (status == Status.CONVERGED), Status.INACCURATE, status)
     gradient = chi_1 if layer.keeps_one else chi_perp * scale
     return _point(q, one_minus_c, chi_q, chi_c, chi_1, chi_perp, status, gradient, errors)

@@ -50,15 +50,18 @@ class FixedPoint:
         return as_table(self, labels=_LABELS)
 
 
-def errors_of(q, one_minus_c, chi_q, chi_c, error):
-    """(q_error, c_error) from the relative error of the moments; 0 where q is 0 or infinite, where c is 1."""
-    found = _errors(jnp, q, one_minus_c, chi_q, chi_c, _with_rounding(error))
-    return jax.lax.stop_gradient(found)
+def errors_of(q, one_minus_c, chi_q, chi_c, error, of_map=None):
+    """(q_error, c_error) from the relative error of the moments; 0 where q is 0 or infinite, where c is 1.
+
+    of_map: error of Q(q) alone, if that is known.
+    """
+    error, of_map = (None if e is None else _with_rounding(e) for e in (error, of_map))
+    return jax.lax.stop_gradient(_errors(jnp, q, one_minus_c, chi_q, chi_c, error, of_map))
 
 
-def _errors(xp, q, one_minus_c, chi_q, chi_c, error):
+def _errors(xp, q, one_minus_c, chi_q, chi_c, error, of_map=None):
     finite = xp.isfinite(q) & (q > 0)
-    of_q = xp.where(finite, error / xp.abs(1 - chi_q), 0.0)
+    of_q = xp.where(finite, (error if of_map is None else of_map) / xp.abs(1 - chi_q), 0.0)
     # 1 - c = (1 - c) gain(q, c), whose slope at c* is chi_c.
     of_c = xp.where(one_minus_c > 0, one_minus_c * (error + of_q) / xp.abs(1 - chi_c), 0.0)
     return xp.where(finite, q, 0.0) * of_q, of_c

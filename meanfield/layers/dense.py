@@ -13,7 +13,7 @@ from meanfield.activations.activation import Activation
 from meanfield.activations.names import as_activation
 from meanfield.dual import Dual, Homogeneous1, Levels, dual_of
 from meanfield.layers.base import Layer
-from meanfield.layers.dense_limits import dense_limit, ends_of
+from meanfield.layers.dense_limits import dense_limit, ends_of, is_quadratic
 from meanfield.layers.drift import Either
 from meanfield.layers.normalisation import WithinBatch
 from meanfield.layers.one_activation import OneActivation
@@ -174,7 +174,7 @@ class Dense(OneActivation):
             return super().limit(at_zero)
         ends = self._ends()
         chosen = jax.tree.map(lambda zero, far: jnp.where(at_zero, zero, far), *ends)
-        return dense_limit(self.prior, chosen, (ends[0].degree == 2) | (ends[1].degree == 2))
+        return dense_limit(self.prior, chosen, is_quadratic(self.dual, ends))
 
     def asymptote(self, at_zero):
         ends = jax.tree.map(lambda zero, far: jnp.where(at_zero, zero, far), *self._ends())

@@ -6,7 +6,7 @@ import numpy as np
 
 from meanfield.activations.asymptotes import Asymptote, asymptote_at_infinity, asymptote_at_zero
 from meanfield.activations.names import as_activation
-from meanfield.dual import Homogeneous1, Homogeneous2
+from meanfield.dual import Homogeneous1, Homogeneous2, shipped_ends
 from meanfield.layers.limits import LimitMap
 from meanfield.numerics.angles import solve_angle
 
@@ -15,6 +15,8 @@ def ends_of(activation, dual, dtype) -> tuple[Asymptote, Asymptote]:
     """What an activation looks like to vanishing and to unbounded signals; tables know it themselves."""
     if dual.asymptotes is not None:
         return dual.asymptotes
+    if (known := shipped_ends(activation)) is not None:
+        return jax.tree.map(lambda x: jnp.asarray(x, dtype) if isinstance(x, float) else x, known)
     return asymptote_at_zero(activation, dtype), asymptote_at_infinity(activation, dtype)
 
 
@@ -26,11 +28,20 @@ def beside(dual, activation):
 _ANY = as_activation("linear")
 
 
+def is_quadratic(dual, ends: tuple[Asymptote, Asymptote]):
+    """Whether one of the ends has degree 2; a bool where that is known before anything runs."""
+    degrees = [end.degree for end in ends]
+    if not any(isinstance(degree, jax.Array) for degree in degrees):
+        return 2 in degrees
+    return ((degrees[0] == 2) | (degrees[1] == 2)) if dual.may_be_quadratic else False
+
+
 def dense_limit(prior, ends: Asymptote, may_be_quadratic) -> LimitMap:
     """The limit of a layer with these weights behind an activation that looks like ``ends``."""
-    linear = _linear_limit(prior, ends)
+    quadratic = linear = _linear_limit(prior, ends)
     # Solving for an angle costs more than all the rest, and few activations need it.
-    quadratic = jax.lax.cond(may_be_quadratic, lambda: _quadratic_limit(prior, ends), lambda: linear)
+    if may_be_quadratic is not False:
+        quadratic = jax.lax.cond(may_be_quadratic, lambda: _quadratic_limit(prior, ends), lambda: linear)
     cubic = _cubic_limit(ends)
     pick = lambda a, b, c: jnp.select([ends.degree == 2, ends.degree == 3], [b, c], a)
     return jax.tree.map(pick, linear, quadratic, cubic)

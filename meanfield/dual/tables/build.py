@@ -44,6 +44,7 @@ from meanfield.dual.tables.lookup import STARTS, TabulatedDual
 from meanfield.dual.tables.on_host import LinesOnHost
 from meanfield.numerics.compiling import compiled
 from meanfield.numerics.memo import Memo
+from meanfield.numerics.pytrees import replaced
 from meanfield.support.files import save_npz
 from meanfield.support.memory import give_back
 from meanfield.support.progress import progress_bar
@@ -185,7 +186,8 @@ class DualTables:
             np.where(slots < 0, np.inf, self.errors),
             (_asymptote(*ends_of_phi[:4]), _asymptote(*ends_of_phi[4:])),
         )
-        return TabulatedDual(self.source, *_on_device(*arrays))
+        table = TabulatedDual(self.source, *_on_device(arrays))
+        return replaced(table, may_be_quadratic=2 in (ends_of_phi[2], ends_of_phi[6]))
 
     # --- the cache ------------------------------------------------------------
 
@@ -239,6 +241,24 @@ def shipped_file(activation) -> Path | None:
     return Path(__file__).parent / "shipped" / f"{name}.npz"
 
 
+def shipped_ends(activation) -> tuple[Asymptote, Asymptote] | None:
+    """What an activation looks like to vanishing and to unbounded signals, if the package comes with that.
+
+    Numbers, where something is traced too.
+    """
+    if activation.params or not is_shipped(activation):
+        return None
+    return _ends_in(shipped_file(activation))
+
+
+@functools.cache
+def _ends_in(path: Path) -> tuple[Asymptote, Asymptote]:
+    with np.load(path, allow_pickle=False) as file:
+        _, *numbers = file["known"]
+    make = lambda left, right, degree, smooth: Asymptote(left, right, int(degree), bool(smooth))
+    return make(*numbers[:4]), make(*numbers[4:])
+
+
 def _content_key(activation) -> str | None:
     """A name made of what the activation computes, not of what it is called; None if nothing can tell."""
     program = content_key(activation.program, len(activation.params))
@@ -256,10 +276,10 @@ def _known(activation):
 
 
 def _asymptote(left, right, degree, smooth) -> Asymptote:
-    return Asymptote(*_on_device(left, right, np.int64(degree), np.bool_(smooth)))
+    return Asymptote(*_on_device((left, right, np.int64(degree), np.bool_(smooth))))
 
 
-def _on_device(*arrays: Any) -> Any:
+def _on_device(arrays: Any) -> Any:
     """As JAX's arrays, with nothing compiled: ``jnp.asarray`` compiles for every shape."""
     return jax.device_put(arrays)
 

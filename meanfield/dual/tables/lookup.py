@@ -1,6 +1,6 @@
 """Gaussian moments looked up in tables (see ``cells`` for their layout, ``tables`` for how they are made)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import jax
 import jax.numpy as jnp
@@ -34,7 +34,7 @@ class TabulatedDual(Dual):
     begins, and its number of cells in the angle.
     line_errors: relative, of mean and variance, by panel. errors: of all moments; infinite where there is
     no table of the chord. asymptotes: what phi looks like to vanishing and to unbounded signals; None
-    where the activation says so itself.
+    where the activation says so itself. may_be_quadratic: whether one of them has degree 2.
     """
 
     source: Dual
@@ -49,6 +49,7 @@ class TabulatedDual(Dual):
     line_errors: jax.Array
     errors: jax.Array
     asymptotes: tuple[Asymptote, Asymptote] | None
+    may_be_quadratic: bool = field(default=True, metadata={"static": True})
 
     is_tabulable = True
     is_table = True
