@@ -4,7 +4,6 @@ import jax
 import numpy as np
 
 from meanfield.activations.names import as_activation
-from meanfield.asymmetric.solver import AsymmetricSolver
 from meanfield.asymmetric.special_weights import as_special_weight
 from meanfield.fixed_points.strategies import (
     Columns,
@@ -20,6 +19,8 @@ from meanfield.layers.families import Family, dense_family
 def solver_of(family: Family, special_weight, q0: float, c0: float, size: int, first: Columns) -> PointSolver:
     """The solver for ``size`` points of a family, with special weight if any; ``first`` is one of them."""
     if special_weight is not None:
+        from meanfield.asymmetric.solver import AsymmetricSolver  # a room of its own, which few enter
+
         return AsymmetricSolver(family.activation, as_special_weight(special_weight), q0, c0)
     return point_solver(Points.of_family(family, q0, c0), size, first)
 
