@@ -244,16 +244,23 @@ def gain(phi: Nasty, q: float, one_minus_c: float) -> float:
 
 
 def _mean_square_difference(phi: Nasty, offset: float, sd: float, tail: float) -> float:
-    low, high = -tail * sd, tail * sd
-    edges = np.unique(
-        np.concatenate([_edges(phi, low - offset, high + offset, sd) + s * offset for s in (-1, 1)])
-    )
-    edges = edges[(edges >= low) & (edges <= high)]
+    """E (phi(u + offset) - phi(u - offset))^2.
+
+    On either side of 0 in the place v of the nearer argument: beside a large offset a small feature would
+    be lost in rounding.
+    """
+    total = 0.0
     x, w = _gauss(12)
-    step = np.diff(edges)[:, None]
-    u = (edges[:-1, None] + step * x).ravel()
-    weight = (step * w).ravel() / sd * np.exp(-((u / sd) ** 2) / 2) / math.sqrt(2 * math.pi)
-    return float(weight @ (phi.value(u + offset) - phi.value(u - offset)) ** 2)
+    for apart in (2 * offset, -2 * offset):
+        low, high = sorted((-apart / 2, math.copysign(tail * sd, apart) - apart / 2))
+        far = _edges(phi, low + apart, high + apart, sd) - apart
+        edges = np.unique(np.concatenate([_edges(phi, low, high, sd), far, [low, high]]))
+        edges = edges[(edges >= low) & (edges <= high)]
+        step = np.diff(edges)[:, None]
+        v = (edges[:-1, None] + step * x).ravel()
+        density = np.exp(-(((v + apart / 2) / sd) ** 2) / 2) / math.sqrt(2 * math.pi) / sd
+        total += ((step * w).ravel() * density) @ (phi.value(v) - phi.value(v + apart)) ** 2
+    return float(total)
 
 
 def first_fixed_point(phi: Nasty, prior: Prior, q: float) -> bool:
