@@ -59,7 +59,9 @@ def solve_concrete(layer: Layer, q0, c0) -> FixedPoint | None:
         value = np.where(np.isfinite(found[name]), np.abs(found[name]), 0.0)
         found[error] = np.maximum(found[error], value * float(jnp.finfo(dtype).eps))
     types = dict.fromkeys(ALL_FIELDS, dtype) | dict.fromkeys(INTEGERS, jnp.int32)
-    return FixedPoint(**{n: jnp.asarray(found[n].reshape(shape), types[n]) for n in ALL_FIELDS})
+    # Put on the device, which compiles nothing: ``jnp.asarray`` does.
+    fields = {n: np.asarray(found[n].reshape(shape), types[n]) for n in ALL_FIELDS}
+    return FixedPoint(**jax.device_put(fields))
 
 
 def _solver(layer: Layer, points: Points, size: int) -> PointSolver | None:

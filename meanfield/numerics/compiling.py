@@ -3,7 +3,6 @@
 import functools
 
 import jax
-import jax.numpy as jnp
 
 
 def compiled(optimization: int, static_argnums=()):
@@ -57,20 +56,26 @@ def traced_once(method):
 
 def is_tracing(*trees) -> bool:
     """Whether what is computed now, or from these, becomes part of another program."""
-    now = jnp.zeros(())
+    now = jax.device_put(0.0)  # which compiles nothing
     return any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves((trees, now)))
 
 
 @functools.cache
 def options_of(optimization: int) -> dict:
     """What this version of XLA knows of the options, on a CPU."""
-    wanted = {"xla_backend_optimization_level": optimization, "xla_cpu_use_fusion_emitters": False}
     if jax.default_backend() != "cpu":
         return {}
-    return wanted if _known(wanted) else {name: x for name, x in wanted.items() if _known({name: x})}
+    wanted = {"xla_backend_optimization_level": optimization, "xla_cpu_use_fusion_emitters": False}
+    return {name: wanted[name] for name in _known_options()}
 
 
-def _known(options: dict) -> bool:
+@functools.cache
+def _known_options() -> list[str]:
+    options = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
+    return [*options] if _are_known(options) else [n for n, x in options.items() if _are_known({n: x})]
+
+
+def _are_known(options: dict) -> bool:
     try:
         jax.jit(lambda x: x, compiler_options=options).lower(0.0).compile()
     except Exception:  # an option of another version

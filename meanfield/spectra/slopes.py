@@ -145,6 +145,9 @@ def slope(activation, u):
     return jax.jvp(activation, (u,), (jnp.ones_like(u),))[1]
 
 
+_slope = compiled(0)(slope)
+
+
 def silent_points(activation) -> tuple[float, ...]:
     """Where phi' passes through zero, of an activation without parameters; none if there are many."""
     if activation.params or activation.traced:
@@ -157,13 +160,13 @@ _SILENT_POINTS: Memo[tuple[float, ...]] = Memo(256)
 
 def _silent_points(activation):
     with jax.ensure_compile_time_eval(), jax.enable_x64(True):
+        sign_at = lambda u: np.sign(np.asarray(_slope(activation, u)))
         u = np.linspace(-_SEARCHED, _SEARCHED, 4096)  # without the origin
-        sign = np.sign(np.asarray(slope(activation, jnp.asarray(u))))
+        sign = sign_at(u)
         at = np.flatnonzero(sign[1:] * sign[:-1] < 0)
-        keeps_sign = lambda u: np.sign(np.asarray(slope(activation, jnp.asarray(u)))) == sign[at]
         low, high = u[at], u[at + 1]
-        for _ in range(60):
-            low, high = halved(keeps_sign, low, high, np)
+        for _ in range(60 if at.size else 0):
+            low, high = halved(lambda u: sign_at(u) == sign[at], low, high, np)
     smooth = [x for x in low if all(abs(x - k) > _SAME for k in activation.kinks)]
     known = np.array([*activation.landmarks, np.inf])
     nearest = [known[np.argmin(np.abs(known - x))] for x in smooth]
@@ -184,8 +187,9 @@ def stationary_points(layer, q0):
     At an unbounded or vanishing variance slopes are those far from the origin, or at it.
     """
     point = solve_concrete(layer, q0, 0.0)
-    if point is not None and bool(jnp.all(jnp.isin(point.status, jnp.array(_SAID_BY_THE_VARIANCE)))):
-        return _with_stand_in(point.q, point.status)
+    if point is not None and np.isin(point.status, _SAID_BY_THE_VARIANCE).all():
+        found = _with_stand_in(np.asarray(point.q), np.asarray(point.status), np)
+        return tuple(map(jax.device_put, found))
     return pointwise(_stationary_point, layer, q0)
 
 
@@ -199,14 +203,15 @@ def _stationary_point(layer, q0):
     return _with_stand_in(jnp.where(valid, q, jnp.nan), jnp.where(valid, status, Status.INVALID))
 
 
-@compiled(0)
-def _with_stand_in(q, status):
+def _with_stand_in(q, status, xp=jnp):
     """(q*, the variance that stands for it where it is 0 or infinite, status)."""
-    ends = {Status.UNBOUNDED: (jnp.inf, 1e20), Status.VANISHING: (0.0, 1e-20)}
-    value, at = q, jnp.where(status == Status.INVALID, 1.0, q)
+    ends = {Status.UNBOUNDED: (xp.inf, 1e20), Status.VANISHING: (0.0, 1e-20)}
+    value, at = q, xp.where(status == Status.INVALID, xp.ones_like(q), q)
     for code, (end, stand_in) in ends.items():
-        value, at = jnp.where(status == code, end, value), jnp.where(status == code, stand_in, at)
-    return value, at, status.astype(jnp.int32)
+        here = status == code
+        value = xp.where(here, xp.full_like(q, end), value)
+        at = xp.where(here, xp.full_like(q, stand_in), at)
+    return value, at, status.astype(xp.int32)
 
 
 def slopes_at(layer, at, status):
