@@ -305,12 +305,12 @@ def verdict(phi: Nasty, prior, point, with_pairs=True) -> str:
 def excuse(phi: Nasty, prior: Prior, point) -> str:
     """Why no solver in double precision could say more of a point that is not solved; empty if one could.
 
-    The survey of an activation says how many oscillations it resolves: panels of 2.5 widths, 16,384 of them
-    in an octave up to a distance of 8192, 512 beyond.
+    The survey of an activation says how many oscillations it resolves: panels of 8 widths, 16,384 of them in
+    an octave up to a distance of 8192, 512 beyond.
     """
     reach = _tail(phi, prior.q0) * math.sqrt(max(float(point.q), prior.q0))
     for part in phi.parts:
-        if part.kind == "wave" and reach > max(min(20480 * part.width, 8192), 640 * part.width):
+        if part.kind == "wave" and reach > max(min(130_000 * part.width, 8192), 4000 * part.width):
             return "oscillations"
     if math.isfinite(prior.fold):
         at_fold = float(image(phi, prior, np.array([prior.fold]))[0][0])

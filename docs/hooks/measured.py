@@ -48,8 +48,17 @@ def _attack(measured: dict) -> list[str]:
     names = list(dict.fromkeys(name for counts in kinds.values() for name in counts))
     lines = [f"| status | {' | '.join(kinds)} |", f"| --- | {' | '.join(['---:'] * len(kinds))} |"]
     lines += [f"| {name} | {' | '.join(str(c.get(name, 0)) for c in kinds.values())} |" for name in names]
-    wrong = f"{len(measured['wrong'])} of {measured['points']}"
-    return [*lines, "", f"CONVERGED and wrong by more than it tells: **{wrong}**."]
+    points, excused = measured["points"], measured["not solved, and could not be"]
+    near = measured["within 1e-4 of a fold or an edge"]
+    wrong, needless = len(measured["wrong"]), measured["not solved needlessly"]
+    why = ", ".join(f"{n} for {reason}" for reason, n in sorted(excused.items())) or "none"
+    return [
+        *lines,
+        "",
+        f"{points} points, {near} of them within 10⁻⁴ of a fold or an edge. CONVERGED and wrong by more than "
+        f"it tells: **{wrong}**. INACCURATE or MAX_STEPS needlessly: **{needless}**, {needless / points:.2%} "
+        f"(with a reason: {why}).",
+    ]
 
 
 def _timings(rows: list[dict]) -> list[str]:
