@@ -6,7 +6,7 @@ from meanfield.dual.closed_forms import closed_form
 from meanfield.dual.homogeneous import Homogeneous1, Homogeneous2
 from meanfield.dual.levels import Levels
 from meanfield.dual.quadrature import QuadratureDual
-from meanfield.dual.tables.build import shipped_ends, tables_of
+from meanfield.dual.tables.build import shipped_ends, shipped_lines, tables_of
 from meanfield.dual.tables.cells import panel_of
 from meanfield.dual.tables.lookup import TabulatedDual
 
@@ -23,5 +23,6 @@ __all__ = [
     "is_tabulable",
     "panel_of",
     "shipped_ends",
+    "shipped_lines",
     "tables_of",
 ]

@@ -1,12 +1,12 @@
 """Layers at numbers, each on the host: where their variances end for certain."""
 
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
 
+from meanfield.dual import shipped_lines
 from meanfield.dual.adaptive import AdaptiveDual, moments_of
 from meanfield.fixed_points.certified import Reached, Rows, variance_reached_surely
 from meanfield.layers import Layer
@@ -20,19 +20,14 @@ _ROWS: Memo[Rows] = Memo(64)
 class OneByOne:
     """Layers like one that can be surveyed."""
 
-    def __init__(self, example: Layer, make_duals: Callable[[], list] | None = None):
-        """make_duals: makes the moments, on the host; left out, those that look where phi is rough."""
+    def __init__(self, example: Layer):
         self._structure = jax.tree.structure(example)
         self._activations = [activation for activation, _ in example.moments()]
-        self._make_duals = make_duals or self._adaptive
-
-    def _adaptive(self) -> list:
-        return [AdaptiveDual(moments_of(activation)) for activation in self._activations]
 
     @functools.cached_property
     def _duals(self) -> list:
-        """Made when first asked for: that may take a look at phi."""
-        return self._make_duals()
+        """Made when first asked for: all that do not come with the package take a look at phi."""
+        return [shipped_lines(a) or AdaptiveDual(moments_of(a)) for a in self._activations]
 
     @staticmethod
     def leaves(layers: Any, index: Any) -> tuple[float, ...]:
@@ -47,6 +42,5 @@ class OneByOne:
         layer = self.layer(leaves)
         if not (layer.is_sum_of_moments and layer.is_valid()):
             return Reached(np.nan, None)
-        key = self._activations[0].key, type(self._duals[0])
-        rows = _ROWS(key, lambda: Rows.at_nodes(layer))
+        rows = _ROWS(self._activations[0].key, lambda: Rows.at_nodes(layer))
         return variance_reached_surely(layer, q0, rows)

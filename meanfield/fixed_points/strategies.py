@@ -210,9 +210,7 @@ class TabulatedSolver(PointSolver):
         self._optimization = optimization_for(size)
         # Of many, some are irregular in every chunk: a program for them is then worth compiling.
         one_by_one = self._optimization is not None and can_be_surveyed(example) and example.is_sum_of_moments
-        # What comes with the package needs no look at phi.
-        on_host = (lambda: [t.on_host() for t in tables]) if is_at_hand(example) else None
-        self._one_by_one = OneByOne(example, on_host) if one_by_one else None
+        self._one_by_one = OneByOne(example) if one_by_one else None
         self._as_shipped = size < _FEWEST_FOR_TABLE
         self._lock = threading.Lock()
         self._lines = _OnDevices([table.lines_alone.alone() for table in self._tables])

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from meanfield.dual import shipped_lines
 from meanfield.numerics.pytrees import register_dataclass
 from meanfield.numerics.roots import implicit_root
 from meanfield.status import Status
@@ -45,10 +46,12 @@ class GrowthScan:
 
     @classmethod
     def of(cls, layer, dtype) -> "GrowthScan":
+        if (known := _known_scan(layer, dtype)) is not None:
+            return known
         log_q = jnp.asarray(_log_grid(dtype), dtype)
         q = jnp.exp(log_q)
         layer = jax.lax.stop_gradient(layer)
-        return cls(log_q, layer.growth_rows(q), _cautious(jax.vmap(layer.growth_error)(q)))
+        return cls(log_q, layer.growth_rows(q), _cautious(jax.vmap(layer.growth_error)(q), jnp))
 
     def growth(self, layer):
         """log Q(q)/q at the nodes, its slope in log q, and its noise: a smaller one tells nothing."""
@@ -65,10 +68,22 @@ class GrowthScan:
 _CAUTION = 8  # an estimated error may be too small by chance
 
 
-def _cautious(error):
+def _cautious(error, xp):
     """An estimate of the error that holds: the worst of each node and its neighbours, with a margin."""
-    beside = jnp.pad(jnp.nan_to_num(error, nan=jnp.inf), 1, mode="edge")
-    return _CAUTION * jnp.maximum(jnp.maximum(beside[:-2], beside[2:]), beside[1:-1])
+    beside = xp.pad(xp.nan_to_num(error, nan=xp.inf), 1, mode="edge")
+    return _CAUTION * xp.maximum(xp.maximum(beside[:-2], beside[2:]), beside[1:-1])
+
+
+def _known_scan(layer, dtype) -> GrowthScan | None:
+    """The scan as numbers, where the package comes with the moments: then nothing of it is computed again."""
+    lines = [shipped_lines(activation) for activation, dual in layer.moments() if not dual.is_closed_form]
+    if not (layer.is_sum_of_moments and lines and all(lines)):
+        return None
+    layer = layer.with_moments(iter(lines))
+    log_q = _log_grid(dtype)
+    q = np.exp(log_q)
+    error = _cautious(np.max(layer.moment_errors(q), axis=0), np)
+    return GrowthScan(*(jnp.asarray(x, dtype) for x in (log_q, layer.growth_rows(q), error)))
 
 
 def _refined(layer, scan):
@@ -167,7 +182,7 @@ def variance_fixed_point(layer, q0):
     frozen_layer, start = jax.lax.stop_gradient((layer, q0))
     low, high, status, swinging = _bracket(frozen_layer, GrowthScan.of(frozen_layer, start.dtype), start)
     found = status == Status.CONVERGED
-    q = _refine(layer, low, high, found)
+    q = _refine(layer, low, high, found, True)  # what signals are drawn to
     status = jnp.where(found, _judge(layer, q), status)
     status = jnp.where(swinging & (status == Status.CONVERGED), Status.MAX_STEPS, status)
     # Silence without bias stays silent, whatever louder signals do.
@@ -268,10 +283,11 @@ def _bracket(layer, scan, q0):
     return low, high, jnp.where(flat, Status.MARGINAL, status), swinging
 
 
-def _refine(layer, low, high, found):
+def _refine(layer, low, high, found, falling):
     """The fixed point between exp(low) and exp(high), by Newton's method in log q.
 
-    A step that leaves the bracket is replaced by bisection.
+    A step that leaves the bracket is replaced by bisection. falling: whether the growth does, from the one to
+    the other.
     """
     eps = jnp.finfo(low.dtype).eps
     low, high = jnp.where(found, low, -1.0), jnp.where(found, high, 1.0)
@@ -281,9 +297,6 @@ def _refine(layer, low, high, found):
         q = jnp.exp(x)
         # Relative to q: the logarithm of the ratio would lose digits at small growth.
         return jnp.where(found, layer.variance_map(q) / q - 1, -x)
-
-    at_low, at_high = jax.vmap(gap)(jnp.stack([low, high]))
-    falling = at_low >= at_high
 
     def step(state):
         x, a, b, _, count = state
@@ -332,6 +345,7 @@ def variance_fixed_points(layer, most):
     crossing = (sign[1:] != 0) & (last >= 0) & (sign[1:] != sign[last])
     (cells,) = jnp.nonzero(crossing, size=most, fill_value=-1)
     found = cells >= 0
-    q = jax.vmap(lambda a, b, ok: _refine(layer, a, b, ok))(x[last[cells]], x[cells + 1], found)
+    ends = x[last[cells]], x[cells + 1], found, (sign[last[cells]] > 0) | ~found
+    q = jax.vmap(lambda *ends: _refine(layer, *ends))(*ends)
     status = jax.vmap(lambda q: _judge(layer, q))(q)
     return q, status, found

@@ -151,10 +151,6 @@ class DualTables:
         with jax.enable_x64(True):
             return self._assembled(())
 
-    def on_host(self) -> LinesOnHost:
-        """Mean and variance for one variance or few."""
-        return LinesOnHost(self.lines, self.line_errors, float(self.known[0]))
-
     def expected(self) -> TabulatedDual:
         """What has the shapes of ``dual`` after few panels more, whatever is in it."""
         if self.chords:
@@ -246,17 +242,20 @@ def shipped_ends(activation) -> tuple[Asymptote, Asymptote] | None:
 
     Numbers, where something is traced too.
     """
-    if activation.params or not is_shipped(activation):
-        return None
-    return _ends_in(shipped_file(activation))
+    return None if activation.params or not is_shipped(activation) else _shipped(shipped_file(activation))[1]
+
+
+def shipped_lines(activation) -> LinesOnHost | None:
+    """The mean and variance of an activation, if the package comes with them: no look at phi is needed."""
+    return None if activation.params or not is_shipped(activation) else _shipped(shipped_file(activation))[0]
 
 
 @functools.cache
-def _ends_in(path: Path) -> tuple[Asymptote, Asymptote]:
+def _shipped(path: Path) -> tuple[LinesOnHost, tuple[Asymptote, Asymptote]]:
     with np.load(path, allow_pickle=False) as file:
-        _, *numbers = file["known"]
-    make = lambda left, right, degree, smooth: Asymptote(left, right, int(degree), bool(smooth))
-    return make(*numbers[:4]), make(*numbers[4:])
+        lines, errors, (origin, *ends) = (file[name] for name in ("lines", "line_errors", "known"))
+    end = lambda left, right, degree, smooth: Asymptote(left, right, int(degree), bool(smooth))
+    return LinesOnHost(lines, errors, float(origin)), (end(*ends[:4]), end(*ends[4:]))
 
 
 def _content_key(activation) -> str | None:
