@@ -122,6 +122,7 @@ class Prior(NamedTuple):
 
 
 PRIORS = ("anywhere", "edge", "fold")
+_FARTHEST = {"growth": 2.0**2, "wave": 300.0**2}  # variances, in squares of a part's width
 
 
 def priors(rng, phi: Nasty, count: int) -> list[Prior]:
@@ -132,7 +133,7 @@ def priors(rng, phi: Nasty, count: int) -> list[Prior]:
     rows = []
     for _ in range(count):
         kappa = float(rng.choice([0.0, 0.0, 1.0, 0.5, -2.0]))
-        most = min([1e6, *(4 * part.width**2 for part in phi.parts if part.kind == "growth")])
+        most = min([1e6, *(_FARTHEST[p.kind] * p.width**2 for p in phi.parts if p.kind in _FARTHEST)])
         q = min(10.0 ** rng.uniform(-6, 6), most)
         variance, mean, _, rate, mean_rate = (float(m[0]) for m in moments(phi, np.array([q])))
         own, own_rate = variance + (1 - kappa) * mean**2, rate + 2 * (1 - kappa) * mean * mean_rate
