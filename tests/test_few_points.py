@@ -11,8 +11,10 @@ from problems import relative
 import meanfield as mf
 from meanfield.activations.survey import survey
 from meanfield.dual.adaptive import AdaptiveMoments, moments_of
+from meanfield.fixed_points import adaptive
 
 PRIOR = mf.NormalPrior(2.2, 0.1, -0.5)
+EPS = np.finfo(float).eps
 NUMBERS = ("q", "c", "one_minus_c", "chi_q", "chi_c", "chi_1", "chi_perp")
 
 
@@ -62,6 +64,44 @@ def test_the_order_of_calls_changes_no_bit(x64):
     mf.fixed_point(lambda x: jnp.tanh(1.25 * x), mf.NormalPrior(3.0, 0.5))
     again = mf.fixed_point(lambda x: jnp.tanh(1.25 * x), PRIOR)
     assert all(np.array_equal(getattr(first, name), getattr(again, name)) for name in NUMBERS)
+
+
+class Arcsine:
+    """The correlation map of erf(x / width) under unit variance; of a sign at width 0."""
+
+    def __init__(self, width):
+        self.places, self.share = [], 1 / (1 + width**2 / 2)
+        self.rest = width**2 / 2 * self.share
+        root = np.sqrt(self.rest * (1 + self.share))
+        self.chi_1 = self.share / root if width else np.inf
+
+    def _roots(self, x):
+        """sqrt(1 - a^2) of what the arcsines are taken of, at c = 1 and at c."""
+        other = self.share * (1 - x)
+        return np.sqrt(self.rest * (1 + self.share)), np.sqrt((self.rest + self.share * x) * (1 + other))
+
+    def pair_gain(self, q, theta):
+        x, share = 2 * np.sin(theta / 2) ** 2, self.share
+        self.places.append(x)
+        one, other = self._roots(x)
+        rise = share * x * (2 - x) / (other + (1 - x) * one)
+        return np.arctan2(rise, one * other + share**2 * (1 - x)) / x
+
+    def slope(self, q, theta):
+        return self.share / self._roots(2 * np.sin(theta / 2) ** 2)[1]
+
+
+@pytest.mark.parametrize("width", [1e2, 1.0, 0.1, 1e-2, 1e-4, 0.0])
+@pytest.mark.parametrize("bias", [1e-10, 1e-6, 1e-3, 0.1, 10.0])
+def test_an_angle_is_found_in_few_steps(width, bias):
+    layer = Arcsine(width)
+    scale = 1 / (np.arcsin(layer.share) + bias)
+    theta, gain, rate = adaptive._angle(layer, 1.0, scale, layer.chi_1 * scale)
+    if layer.chi_1 * scale > 1:
+        assert abs(gain * scale - 1) <= 64 * EPS * (1 + 1 / theta)
+        assert rate == layer.slope(1.0, theta) and len(layer.places) <= 9
+    else:
+        assert theta == 0
 
 
 def test_a_survey_finds_edges_where_a_function_is_not_smooth():

@@ -9,7 +9,8 @@ import pytest
 
 from meanfield.activations.activation import Activation
 from meanfield.activations.names import NAMED, as_activation
-from meanfield.dual import dual_of, is_tabulable
+from meanfield.dual import dual_of, is_tabulable, shipped_lines
+from meanfield.dual.adaptive import AdaptiveDual, moments_of
 from meanfield.dual.tables import build as tables
 from meanfield.dual.tables.cells import panel_of, q_of
 
@@ -61,6 +62,20 @@ def test_a_table_gives_the_moments_of_its_source_at_points_of_its_own(x64, name)
     worst = np.max((np.abs(found - expected) - 2 * rounding * expected[:, 2:3]) / size, axis=0)
     # A slope loses digits that its chord has.
     assert np.all(worst <= [1e-13, 1e-13, 1e-12, 2e-11])
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_what_comes_with_the_package_serves_a_walk_on_the_host(name):
+    """Mean, variance and their rates beside an integral laid for the function itself."""
+    activation = as_activation(name)
+    q = np.exp2(np.random.default_rng(4).uniform(-30, 30, 64))
+    on_host, adaptive = shipped_lines(activation), AdaptiveDual(moments_of(activation))
+    (found, rates), (expected, expected_rates) = (dual.line_rates(q) for dual in (on_host, adaptive))
+    errors = np.max(on_host.line_errors(q), axis=0) + np.max(adaptive.line_errors(q), axis=0) + 1e-14
+    size = expected[0] + expected[1]
+    for one, other, of_order in ((found, expected, 0), (rates, expected_rates, 1)):
+        off = np.max(np.abs(np.array(one) - np.array(other)), axis=0) / (size / q**of_order)
+        assert np.all(off <= 16 * 30**of_order * errors)
 
 
 def test_what_comes_with_the_package_is_small_and_of_this_version():

@@ -242,12 +242,18 @@ def shipped_ends(activation) -> tuple[Asymptote, Asymptote] | None:
 
     Numbers, where something is traced too.
     """
-    return None if activation.params or not is_shipped(activation) else _shipped(shipped_file(activation))[1]
+    return _shipped(shipped_file(activation))[1] if _is_shipped_as_it_is(activation) else None
 
 
 def shipped_lines(activation) -> LinesOnHost | None:
     """The mean and variance of an activation, if the package comes with them: no look at phi is needed."""
-    return None if activation.params or not is_shipped(activation) else _shipped(shipped_file(activation))[0]
+    return _shipped(shipped_file(activation))[0] if _is_shipped_as_it_is(activation) else None
+
+
+def _is_shipped_as_it_is(activation) -> bool:
+    """Whether the package comes with it, its parameters being numbers that nobody differentiates by."""
+    numbers = not any(np.ndim(p) or isinstance(p, jax.core.Tracer) for p in activation.params)
+    return numbers and not activation.traced and is_shipped(activation)
 
 
 @functools.cache
