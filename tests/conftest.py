@@ -53,9 +53,21 @@ def forget_what_was_compiled():
     """Compiled programs take memory, and memory mappings, of which Linux gives a process 65,530."""
     yield
     if _lines_of("maps") > 8_000 or _resident() > 1 << 30:
-        jax.clear_caches()
-        gc.collect()
-        give_back()
+        _forget()
+
+
+@pytest.fixture(autouse=True)
+def forget_before_there_is_too_much():
+    """The tests of one file share what is compiled, but three workers have to do with 6 GB."""
+    yield
+    if _resident() > 1.7 * (1 << 30):
+        _forget()
+
+
+def _forget() -> None:
+    jax.clear_caches()
+    gc.collect()
+    give_back()
 
 
 def _lines_of(name: str) -> int:
