@@ -36,6 +36,7 @@ _JUMP = (
     1e-4  # of the largest value: what phi does not do continuously in 1e-12 of the distance from the origin
 )
 _UNDERFLOW = 1e-12  # of the largest value in |u| < 1: less is as good as 0, and may jump
+_LEAST = 1e-280  # of any value: the tail of a bump ends in a jump from the smallest double to 0
 _TAIL = 9.0  # standard deviations beyond which a Gaussian is below rounding
 _LOST = 41.0  # exp(-41): below the rounding of a double
 _UNSEEN = -700.0  # exp(-741): no double at all
@@ -231,7 +232,7 @@ class _Look:
         distance = np.maximum(np.abs(low), np.abs(high))
         at_zero = (low < 0) & (high > 0)
         size = self._envelope[_bin(np.where(at_zero, 1e-8, distance))]
-        size = np.maximum(size, _UNDERFLOW * self._envelope[_bin(np.ones(1))])
+        size = np.maximum(size, max(_UNDERFLOW * float(self._envelope[_bin(np.ones(1))][0]), _LEAST))
         return (high - low <= np.maximum(1e-12 * distance, 4 * _OCTAVES[0])) & (rise > _JUMP * size)
 
 
