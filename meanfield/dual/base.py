@@ -125,6 +125,10 @@ class Dual(ABC):
         """Mean and variance at variances near q, of a table."""
         raise NotImplementedError
 
+    def section(self, q: Scalar) -> Any:
+        """The chord at variance q as a function of the angle, of a table (``tables.lookup.Section``)."""
+        raise NotImplementedError
+
     def angle_section(self, q: Scalar, chord: Scalar) -> Any:
         """The chord at variance q about the angle at which it takes a value, of a table."""
         raise NotImplementedError

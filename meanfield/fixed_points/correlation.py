@@ -98,18 +98,22 @@ def _at_limit(layer, status) -> FixedPoint:
 
 
 def _drifting(layer, point) -> FixedPoint:
-    """The same where unbounded signals are merely added to: every rate per layer tends to 1."""
+    """The same where unbounded signals are merely added to."""
     drift = layer.drift()
     if drift is None:
         return point
     increment, known = drift
     drifts = known & (point.status == Status.UNBOUNDED)
     theta, _ = drift_angle(increment)
-    one = jnp.ones_like(point.chi_q)
-    one_minus_c = 2 * jnp.sin(theta / 2) ** 2
-    status = jnp.asarray(Status.DRIFTING, jnp.int32)
-    there = _point(point.q, one_minus_c, one, one, one, one, status, one)
+    there = drifting_point(2 * jnp.sin(theta / 2) ** 2)
     return jax.tree.map(lambda a, b: jnp.where(drifts, a, b), there, point)
+
+
+def drifting_point(one_minus_c) -> FixedPoint:
+    """The point at which drifting signals end: every rate per layer tends to 1."""
+    one = jnp.ones_like(one_minus_c)
+    status = jnp.asarray(Status.DRIFTING, jnp.int32)
+    return _point(jnp.inf * one, one_minus_c, one, one, one, one, status, one)
 
 
 def drift_angle(increment):

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from meanfield.dual.tables.cells import slope_of_place
-from meanfield.fixed_points.correlation import at_limit, at_variance, may_be_opposite, solve
+from meanfield.fixed_points.correlation import at_limit, at_variance, drifting_point, may_be_opposite, solve
 from meanfield.fixed_points.result import (
     FixedPoint,
     errors_of,
@@ -22,7 +22,7 @@ from meanfield.fixed_points.result import (
     may_be_a_fold,
     phase_of,
 )
-from meanfield.fixed_points.variance import GrowthScan
+from meanfield.fixed_points.variance import GrowthScan, affine_fixed_point
 from meanfield.fixed_points.walk import NOWHERE, first_stop
 from meanfield.numerics.broadcasting import pointwise
 from meanfield.numerics.roots import implicit_root
@@ -80,6 +80,11 @@ def _by_table(layer, q0, c0, opposite) -> tuple[FixedPoint, jax.Array]:
 
 def regular_variance(layer, q0):
     """(q*, status, sure) reached from q0, for a tabulated layer. Scalars."""
+    affine = layer.affine()
+    if affine is not None:
+        growth, offset = affine
+        q, status = affine_fixed_point(growth, offset, q0)
+        return q, status, (status != Status.MARGINAL) & layer.is_valid()
     frozen = jax.lax.stop_gradient(layer)
     start = jax.lax.stop_gradient(q0)
     scan = GrowthScan.of(frozen, start.dtype)
@@ -163,6 +168,47 @@ def regular_point(layer, q, c0):
     scale = q / jnp.where(image == 0, 1.0, image)
     chi_perp = layer.tangent(q)
     chi_1 = chi_perp * scale
+    one_minus_c, chi_c, placed = _regular_correlation(layer, q, scale, chi_1)
+    eps = jnp.finfo(q.dtype).eps
+    status = jnp.full(q.shape, Status.CONVERGED, jnp.int32)
+    error = layer.error(q)
+    errors = errors_of(q, one_minus_c, chi_q, chi_c, error)
+    point = FixedPoint(
+        q,
+        1 - one_minus_c,
+        one_minus_c,
+        chi_q,
+        chi_c,
+        chi_1,
+        chi_perp,
+        status,
+        phase_of(chi_1, status).astype(jnp.int32),
+        *errors,
+    )
+    sure = (jnp.abs(chi_q) <= 1) & (jnp.abs(c0) < 1) & (error <= eps**0.65)
+    sure &= is_well_conditioned(q, errors) & ~may_be_a_fold(q, chi_q, error)
+    return point, sure & placed
+
+
+def may_drift(layer):
+    """``drift`` of a tabulated layer whose increments are looked up in tables too; else None."""
+    drift = layer.drift() if layer.has_section else None
+    return drift if drift and drift[0].has_section and drift[0].is_tabulated else None
+
+
+def regular_drift(layer, status, c0):
+    """(fixed point, sure) of signals that drift, for a tabulated layer that ``may_drift``. Scalars."""
+    increment, known = may_drift(layer)
+    one = jnp.ones((), increment.dtype())
+    added = increment.variance_map(one)
+    scale = 1 / jnp.where(added > 0, added, 1.0)
+    one_minus_c, _, placed = _regular_correlation(increment, one, scale, increment.tangent(one) * scale)
+    sure = known & (status == Status.UNBOUNDED) & (jnp.abs(c0) < 1) & (added > 0) & layer.is_valid()
+    return drifting_point(one_minus_c), sure & placed & ~layer.is_identity()
+
+
+def _regular_correlation(layer, q, scale, chi_1):
+    """(1 - c*, chi_c, sure) at a variance, where Q(q) is q/scale."""
     eps = jnp.finfo(q.dtype).eps
     chaotic = chi_1 > 1 + 16 * eps
     target = jnp.where(chaotic, 1 / scale, 1.0)
@@ -180,26 +226,9 @@ def regular_point(layer, q, c0):
     one_minus_c = 2 * sine**2
     chi_c = (value + sine / jnp.sqrt(1 - sine**2) * slope) / target
     chi_c = jnp.where(chaotic, chi_c, chi_1)
-    status = jnp.full(q.shape, Status.CONVERGED, jnp.int32)
-    error = layer.error(q)
-    errors = errors_of(q, one_minus_c, chi_q, chi_c, error)
-    point = FixedPoint(
-        q,
-        1 - one_minus_c,
-        one_minus_c,
-        chi_q,
-        chi_c,
-        chi_1,
-        chi_perp,
-        status,
-        phase_of(chi_1, status).astype(jnp.int32),
-        *errors,
-    )
     # C is convex: its slope at c* is as far below 1 as chi_1 is above, or further.
     convex = (chi_c < (1 + chi_1) / 2) | (jnp.abs(chi_1 - 1) <= eps ** (2 / 3))
-    sure = (jnp.abs(chi_q) <= 1) & (jnp.abs(c0) < 1) & (error <= eps**0.65)
-    sure &= is_well_conditioned(q, errors) & ~may_be_a_fold(q, chi_q, error)
-    return point, sure & (~chaotic | (solved & convex))
+    return one_minus_c, chi_c, ~chaotic | (solved & convex)
 
 
 def _angle(section, target):

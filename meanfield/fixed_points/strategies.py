@@ -32,7 +32,7 @@ from meanfield.fixed_points.correlation import (
     variance_reached,
 )
 from meanfield.fixed_points.one_by_one import MOST_POINTS, OneByOne
-from meanfield.fixed_points.regular import regular_point, regular_variance
+from meanfield.fixed_points.regular import may_drift, regular_drift, regular_point, regular_variance
 from meanfield.fixed_points.result import FixedPoint, raise_errors
 from meanfield.layers import Layer
 from meanfield.layers.families import Family
@@ -212,6 +212,7 @@ class TabulatedSolver(PointSolver):
         one_by_one = self._optimization is not None and can_be_surveyed(example) and example.is_sum_of_moments
         self._one_by_one = OneByOne(example) if one_by_one else None
         self._as_shipped = size < _FEWEST_FOR_TABLE
+        self._drifts: bool | None = None
         self._lock = threading.Lock()
         self._lines = _OnDevices([table.lines_alone.alone() for table in self._tables])
         self._ready: _OnDevices | None = None
@@ -232,8 +233,9 @@ class TabulatedSolver(PointSolver):
         layer = plain.with_moments(self._with_panels(panels[:, tabulated]).on(device))
         values, solved, limits = blank(q.size), np.zeros(q.shape, bool), is_limit(status)
         # Mostly all of a chunk are limits or none. First, while another chunk waits for the larger program.
+        drifting = self._drifting(run, layer, values, status, c0)
         job = functools.partial(rare, limit_job, opposite=self._opposite)
-        fill(values, limits, job, layer, q, status, c0, shapes=(q.size,))
+        fill(values, limits & ~drifting, job, layer, q, status, c0, shapes=(q.size,))
         if layer.has_section and tabulated.any():
             here = on_host(run(_regular_point, layer, q, c0))
             solved = here.pop("sure")
@@ -283,6 +285,22 @@ class TabulatedSolver(PointSolver):
                 for k, x in enumerate(layer.variances_met(q)):
                     found[f"panel {k}"][i] = panel_on_host(x)
         return settled
+
+    def _drifting(self, run, layer, values: Values, status, c0) -> np.ndarray:
+        """Which points drift, and are regular; their fields are put in their place."""
+        drifting = status == Status.UNBOUNDED
+        if not drifting.any() or not self._may_drift(layer):
+            return np.zeros(status.shape, bool)
+        here = on_host(run(_regular_drift, layer, status, c0))
+        drifting &= here.pop("sure")
+        for name, x in here.items():
+            values[name] = np.where(drifting, x, values[name])
+        return drifting
+
+    def _may_drift(self, layer) -> bool:
+        if self._drifts is None:
+            self._drifts = jax.eval_shape(may_drift, layer) is not None
+        return self._drifts
 
     def _run_rare(self, device, job, *trees, **static) -> Any:
         """A job that only some points need: for few of them, in little time compiled and slow to run."""
@@ -406,6 +424,11 @@ def _variances_met(layer, q):
 
 def _regular_point(layer, q, c0):
     point, sure = regular_point(layer, q, c0)
+    return {"sure": sure} | vars(point)
+
+
+def _regular_drift(layer, status, c0):
+    point, sure = regular_drift(layer, status, c0)
     return {"sure": sure} | vars(point)
 
 

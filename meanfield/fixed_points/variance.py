@@ -178,7 +178,7 @@ def variance_fixed_point(layer, q0):
     affine = layer.affine()
     if affine is not None:
         growth, offset = affine
-        return _affine_fixed_point(growth, offset, q0)
+        return affine_fixed_point(growth, offset, q0)
     frozen_layer, start = jax.lax.stop_gradient((layer, q0))
     low, high, status, swinging = _bracket(frozen_layer, GrowthScan.of(frozen_layer, start.dtype), start)
     found = status == Status.CONVERGED
@@ -191,12 +191,12 @@ def variance_fixed_point(layer, q0):
     return jnp.where(status == Status.MARGINAL, q0, q), status
 
 
-def _affine_fixed_point(growth, bias, q0):
-    """Q(q) = g q + sigma_b^2, as for the ReLU family (THEORY section 7)."""
+def affine_fixed_point(growth, bias, q0):
+    """(q*, status) from q0 of Q(q) = growth q + bias, as for the ReLU family (THEORY section 7). Scalars."""
     one = jnp.ones_like(q0)
     bias = bias + 0 * one
     eps = 4 * jnp.finfo(one.dtype).eps
-    bounded = growth < 1 - eps
+    bounded = (growth < 1 - eps) & jnp.isfinite(bias)
     level = jnp.abs(growth - 1) <= eps
     status = jnp.where(
         bounded,

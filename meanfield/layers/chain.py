@@ -14,7 +14,7 @@ from meanfield.layers.contract import keeps_contract
 from meanfield.layers.dense import Dense
 from meanfield.layers.drift import Either, Increment
 from meanfield.layers.normalisation import BatchNorm
-from meanfield.layers.parts import Part
+from meanfield.layers.parts import Part, is_nothing
 from meanfield.numerics.pytrees import register_dataclass, replaced
 from meanfield.priors import is_prior
 
@@ -176,13 +176,17 @@ class Chain(Layer):
         return lambda tangents: functools.reduce(lambda t, step: step(t), steps, tangents)
 
     def affine(self):
-        total = 1.0, 0.0
+        growth, offset = 1.0, 0.0
         for layer in self.layers:
+            if is_nothing(growth):  # behind a norm all signals are of one variance, whatever the layer
+                offset = layer.variance_map(jnp.asarray(offset, self.dtype()))
+                continue
             step = layer.affine()
             if step is None:
                 return None
-            total = step[0] * total[0], step[0] * total[1] + step[1]
-        return total
+            growth = step[0] if is_nothing(step[0]) else step[0] * growth
+            offset = step[0] * offset + step[1]
+        return growth, offset
 
     def is_identity(self):
         return functools.reduce(jnp.logical_and, (layer.is_identity() for layer in self.layers))

@@ -17,7 +17,7 @@ from meanfield.layers.dense_limits import dense_limit, ends_of, is_quadratic
 from meanfield.layers.drift import Either
 from meanfield.layers.normalisation import WithinBatch
 from meanfield.layers.one_activation import OneActivation
-from meanfield.layers.parts import Sent
+from meanfield.layers.parts import Sent, is_nothing
 from meanfield.numerics.pytrees import register_dataclass, replaced
 from meanfield.priors import gaussian_prior
 from meanfield.support import validation
@@ -159,9 +159,13 @@ class Dense(OneActivation):
     # --- what is special ----------------------------------------------------------------
 
     def affine(self):
-        if self.dual.pieces is None or any(part.affine() is None for part in self.between):
+        steps = [part.affine() for part in self.between]
+        if self.dual.pieces is None or None in steps:
             return None
-        sent = self._sent(jnp.ones((), self.dtype()))
+        one = jnp.ones((), self.dtype())
+        if any(is_nothing(growth) for growth, _ in steps):
+            return 0.0, self.variance_map(one)
+        sent = self._sent(one)
         free = self.prior.without_bias()
         return free.propagate_moments(sent.variance, sent.mean**2), self.prior.bias_var
 

@@ -59,6 +59,17 @@ class Increment(Layer):
     def slope(self, q, theta):
         return self._sum(lambda branch: branch.slope(q, theta))
 
+    def moments(self):
+        return [pair for branch in self.branches for pair in branch.moments()]
+
+    @property
+    def has_section(self):
+        return len(self.branches) == 1 and self.branches[0].has_section
+
+    def section(self, q, gain):
+        (branch,), (factor,) = self.branches, self.factors
+        return branch.section(q, gain / jnp.where(factor == 0, 1.0, factor)).scaled(0.0, factor)
+
 
 @register_dataclass
 @dataclass(frozen=True, eq=False)

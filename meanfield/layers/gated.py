@@ -11,6 +11,7 @@ from meanfield.activations.activation import Activation
 from meanfield.activations.names import as_activation
 from meanfield.dual import Dual, Homogeneous1, dual_of
 from meanfield.layers.dense_limits import ends_of
+from meanfield.layers.gate_section import GateSection
 from meanfield.layers.limits import LimitMap
 from meanfield.layers.normalisation import Scaling
 from meanfield.layers.one_activation import OneActivation
@@ -119,6 +120,17 @@ class GLU(OneActivation):
         """chi_perp = sigma_3^2 [sigma_2^2 E phi^2 + sigma_1^2 E phi'^2 (sigma_2^2 q + sigma_b2^2)]."""
         of_up, of_gate = self._weights(q)
         return of_up + of_gate * self.dual.slope_moment(self._met(q)) * self._up_var(q)
+
+    has_section = True
+
+    def section(self, q, gain):
+        gate_var = self._met(q)
+        of_up, of_gate = self._weights(q)
+        shrink = jnp.sqrt(self.gate.weight_var * q / gate_var)
+        usable = jnp.where(of_gate > 0, of_gate, 1.0)
+        up, spread = self.up.bias_var, self.up.weight_var * q
+        near = GateSection.near(self.dual.section(gate_var), (gain - of_up) / usable, up, spread, shrink)
+        return near.scaled(of_up, of_gate)
 
     # --- what is special ------------------------------------------------------------------
 

@@ -1,6 +1,7 @@
 """RMS, layer and batch normalisation (THEORY of layers, sections 2 and 8)."""
 
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import jax.numpy as jnp
@@ -63,19 +64,31 @@ class Scaling(_Homogeneous):
         return self.by * covariance
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, init=False, repr=False)
 class _Norm(_Homogeneous):
-    """A stream divided by its size."""
+    """A stream divided by its size.
 
-    gain: Any = 1.0
-    eps: Any = 0.0
+    damping: eps; None where that is the number 0 for good, so that no variance matters behind the norm.
+    """
+
+    gain: Any
+    damping: Any
 
     bounds = True
 
-    def __post_init__(self):
-        object.__setattr__(self, "gain", validation.real("gain", self.gain, low=0.0, low_open=True))
-        object.__setattr__(self, "eps", validation.real("eps", self.eps, low=0.0))
-        validation.same_shape(gain=self.gain, eps=self.eps)
+    def __init__(self, gain=1.0, eps=0.0):
+        gain = validation.real("gain", gain, low=0.0, low_open=True)
+        eps = validation.real("eps", eps, low=0.0)
+        validation.same_shape(gain=gain, eps=eps)
+        object.__setattr__(self, "gain", gain)
+        object.__setattr__(self, "damping", None if isinstance(eps, Real) and eps == 0 else eps)
+
+    def __repr__(self):
+        return f"{type(self).__name__}(gain={self.gain!r}, eps={self.eps!r})"
+
+    @property
+    def eps(self):
+        return 0.0 if self.damping is None else self.damping
 
     def factor(self, q):
         return self.gain**2 / (q + self.eps)
@@ -85,6 +98,9 @@ class _Norm(_Homogeneous):
         silent = (q == 0) & (self.eps == 0)
         return self.gain**2 * jnp.where(silent, 1.0, q / jnp.where(silent, 1.0, q + self.eps))
 
+    def affine(self):
+        return (0.0, self.gain**2) if self.damping is None else None
+
     def asymptote(self, at_zero):
         some = jnp.asarray(self.eps) > 0
         at_small = jnp.where(some, self.gain**2 / jnp.where(some, self.eps, 1.0), jnp.inf)
@@ -93,14 +109,14 @@ class _Norm(_Homogeneous):
         return Scaling(jnp.where(at_zero, at_small, at_large)), jnp.asarray(True), jnp.asarray(True)
 
     def saturated(self):
-        return replaced(self, eps=jnp.zeros_like(self.eps)), jnp.asarray(True)
+        return replaced(self, damping=None), jnp.asarray(True)
 
     def is_valid(self):
         return jnp.isfinite(self.gain) & (self.gain > 0) & jnp.isfinite(self.eps) & (self.eps >= 0)
 
 
 @register_dataclass
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, init=False, repr=False)
 class RMSNorm(_Norm):
     r"""Root mean square normalisation, x -> gain x / sqrt(mean x^2 + eps).
 
@@ -129,7 +145,7 @@ class RMSNorm(_Norm):
 
 
 @register_dataclass
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, init=False, repr=False)
 class LayerNorm(RMSNorm):
     r"""Layer normalisation, x -> gain (x - mean x) / sqrt(var x + eps); arguments and errors as ``RMSNorm``.
 
@@ -147,7 +163,7 @@ class LayerNorm(RMSNorm):
 
 
 @register_dataclass
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, init=False, repr=False)
 class BatchNorm(_Norm):
     r"""Batch normalisation before an activation, at a large batch; arguments and errors as ``RMSNorm``.
 

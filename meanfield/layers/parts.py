@@ -56,7 +56,10 @@ class Part:
     """Whether signals are counted from the mean of their batch, as ``BatchNorm`` leaves them."""
 
     def affine(self) -> tuple[Any, Any] | None:
-        """(growth, offset) if the variance goes to growth q + offset, for want of any scale; else None."""
+        """(growth, offset) if the variance goes to growth q + offset, for want of any scale; else None.
+
+        A growth that is 0 whatever the parameters, as of a norm without eps, is the number 0.0 itself.
+        """
         return None
 
     def asymptote(self, at_zero) -> Any:
@@ -74,6 +77,11 @@ class Part:
     def dtype(self):
         """Floating-point type of the parameters."""
         return jnp.result_type(float, *_numbers(self))
+
+
+def is_nothing(growth) -> bool:
+    """Whether the growth of an ``affine`` part is 0 whatever the parameters."""
+    return isinstance(growth, float) and growth == 0
 
 
 def _is_number(leaf) -> bool:

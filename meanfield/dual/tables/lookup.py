@@ -104,9 +104,7 @@ class TabulatedDual(Dual):
     def angle_section(self, q, chord) -> "AngleSection":
         """The chord at one variance about the angle at which it takes a value."""
         section = self.section(q)
-        s = jax.lax.stop_gradient(section.start(chord))
-        column = jnp.clip(whole(s), 0, section.columns() - 1)
-        return AngleSection(section, column, section.cell(column), 2 * (s - column) - 1, 0.0, 1.0)
+        return section.about(section.start(chord))
 
     def section(self, q) -> "Section":
         """The table at one variance."""
@@ -182,6 +180,10 @@ class AngleSection:
     def angle_of_place(self, place):
         return self.section.angle((self.column + (place + 1) / 2) / self.section.columns())
 
+    def angle_rate(self, angle):
+        """d angle / d place at an angle."""
+        return self.section.reach * jnp.sqrt(self.section.scale**2 + angle**2) / (2 * self.section.columns())
+
     def gain_and_slope(self, theta):
         """(value, derivative) at an angle."""
         value, slope = self.section.chord_and_slope(theta, self.column, self.coefficients)
@@ -235,10 +237,20 @@ class Section:
         column = jnp.clip(whole(s), 0, self.columns() - 1)
         return self.chord_and_slope(theta, column, self.cell(column))[0]
 
+    def about(self, s) -> "AngleSection":
+        """The chord about an angle, s in cells."""
+        s = jax.lax.stop_gradient(s)
+        column = jnp.clip(whole(s), 0, self.columns() - 1)
+        return AngleSection(self, column, self.cell(column), 2 * (s - column) - 1, 0.0, 1.0)
+
     def start(self, chord):
         """A first guess of s (in cells) where the chord takes a value: within a few hundredths of a cell."""
         top, bottom = self.end(0), self.end(1)
-        w = jnp.sqrt(jnp.clip((top - chord) / jnp.maximum(top - bottom, 1e-300), 0.0, 1.0)) * STARTS
+        return self.fallen(jnp.sqrt(jnp.clip((top - chord) / jnp.maximum(top - bottom, 1e-300), 0.0, 1.0)))
+
+    def fallen(self, root):
+        """The same where the chord has fallen from that at theta = 0 by the square of ``root`` of its way."""
+        w = root * STARTS
         bin_ = jnp.minimum(whole(w), STARTS - 1)
         starts = self.table.starts.reshape(-1)
         low = (self.slot * (CELLS + 1) + self.row) * (STARTS + 1) + bin_
