@@ -3,14 +3,17 @@
     python benchmarks/core.py            # full sizes; --quick for small ones
     python benchmarks/core.py --json results.json
 
-Each job is run once to compile, then several times; the median is given. Accuracy is
-the largest relative deviation from ``tests/reference`` or from the quadrature.
+Each job is run once to compile, then several times; the median is given (of blocks beside a dense layer,
+which run in turn, the least). Accuracy is the largest relative deviation from ``tests/reference`` or from the
+quadrature.
 """
 
+import functools
 import json
 import statistics
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import jax
@@ -72,6 +75,44 @@ def diagram_accuracy(diagram, sample=24) -> float:
     return largest_deviation(chosen, {name: np.asarray(getattr(exact, name)) for name in FIELDS})
 
 
+def in_turn(jobs, repeats=9) -> list[float]:
+    """The least time of each of several jobs that run one after the other, again and again."""
+    for job in jobs:
+        job()
+    rounds = [[_seconds(job) for job in jobs] for _ in range(repeats)]
+    return [min(times) for times in zip(*rounds, strict=True)]
+
+
+def _seconds(job) -> float:
+    began = time.perf_counter()
+    job()
+    return time.perf_counter() - began
+
+
+def swiglu_block(skip):
+    """A pre-norm residual block with a gated unit, as a function of the parameters of its weights."""
+
+    def block(weight_var, bias_var):
+        prior = mf.NormalPrior(weight_var, bias_var)
+        glu = mf.GLU("silu", gate=prior, up=prior, down=prior)
+        return mf.Residual(mf.Chain(mf.RMSNorm(), glu), skip=skip, scale=0.5)
+
+    return block
+
+
+def blocks_beside_dense(side: int) -> list[dict]:
+    """Diagrams of blocks, and their times over that of a dense diagram of tanh on the same grid, warm."""
+    grid = dict(weight_var=np.linspace(0.5, 4, side), bias_var=np.linspace(0.01, 0.5, side))
+    kinds = {f"pre-norm SwiGLU block, skip {skip}": swiglu_block(skip) for skip in (0.9, 1.0)}
+    jobs = [functools.partial(mf.phase_diagram, kind, **grid) for kind in ("tanh", *kinds.values())]
+    dense, *warm = in_turn(jobs)
+    of = f"diagram, {side**2:,} points, over tanh's"
+    return [
+        {"job": f"{kind}, {of}", "warm_s": seconds, "ratio": seconds / dense}
+        for kind, seconds in zip(kinds, warm, strict=True)
+    ]
+
+
 def measure(quick: bool) -> list[dict]:
     """One row a job."""
     rows = []
@@ -108,6 +149,7 @@ def measure(quick: bool) -> list[dict]:
                 "error": accuracy,
             }
         )
+    rows += blocks_beside_dense(100 if quick else 317)
     rows.append({"job": "import meanfield / import jax", "ratio": import_ratio(2 if quick else 5)})
     if not quick:
         rows.extend({"job": f"reference points, {n}", "error": e} for n, e in reference_accuracy().items())

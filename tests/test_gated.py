@@ -11,6 +11,7 @@ from flax import nnx
 from problems import FUNCTIONS, check_slopes, gaussian_mean, names, relative, second_moment
 
 import meanfield as mf
+from meanfield.fixed_points import strategies
 
 P = mf.NormalPrior
 RECORDS = json.loads((Path(__file__).parent / "reference" / "kinds_of_layers.json").read_text())["gated"]
@@ -115,15 +116,40 @@ def test_derivatives_with_respect_to_every_parameter(x64):
     check_slopes(values, at)
 
 
-def test_many_points_are_solved_by_tables_of_the_gate(x64):
+@pytest.mark.parametrize(("skip", "status"), [(0.8, "CONVERGED"), (1.0, "DRIFTING")])
+def test_every_point_of_a_diagram_is_solved_by_tables_of_the_gate(x64, monkeypatch, skip, status):
     def block(weight_var, scale):
         glu = mf.GLU("silu", gate=P(weight_var, 0.1), up=P(1.0), down=P(2.0, 0.1))
-        return mf.Residual(mf.Chain(mf.RMSNorm(), glu), skip=0.8, scale=scale)
+        return mf.Residual(mf.Chain(mf.RMSNorm(), glu), skip=skip, scale=scale)
 
-    diagram = mf.phase_diagram(block, weight_var=np.linspace(0.5, 2, 24), scale=np.linspace(0.3, 1.5, 20))
-    some = mf.fixed_point(block(np.linspace(0.5, 2, 24)[::6, None], np.linspace(0.3, 1.5, 20)[::5]))
+    for job in ("_variance", "_correlation", "limit_job"):  # that know every case, and take their time
+        monkeypatch.setattr(strategies, job, None)
+    w, s = np.linspace(0.5, 2, 24), np.linspace(0.3, 1.5, 20)
+    diagram = mf.phase_diagram(block, weight_var=w, scale=s)
+    assert set(names(diagram.status.ravel())) == {status}
+    some = mf.fixed_point(block(w[::6, None], s[::5]))
     for name in ("q", "c", "chi_1", "chi_c"):
-        assert np.max(np.abs(getattr(some, name) - getattr(diagram, name)[::6, ::5])) <= 1e-10, name
+        found = getattr(diagram, name)[::6, ::5]
+        assert np.array_equal(found, getattr(some, name)) or relative(found, getattr(some, name)) <= 1e-10
+
+
+@pytest.mark.parametrize("activation", ["sigmoid", "hard_tanh"])
+@pytest.mark.parametrize(("gate_bias", "up_bias"), [(0.0, 0.0), (0.4, 0.0), (0.0, 0.3), (0.4, 0.3)])
+def test_the_angle_is_found_in_the_tables_of_any_gate(x64, activation, gate_bias, up_bias):
+    """Where c comes back as it went in, with biases or without; 0 where a factor is uncorrelated there."""
+
+    def block(gate, up):
+        biases = P(gate, gate_bias), P(up, up_bias)
+        return mf.Chain(mf.RMSNorm(1.3), mf.GLU(activation, gate=biases[0], up=biases[1], down=P(1.5)))
+
+    g, u = np.geomspace(0.05, 20, 21), np.linspace(0.2, 3, 20)
+    diagram = mf.phase_diagram(block, gate=g, up=u)
+    assert np.all(diagram.status == mf.Status.CONVERGED)
+    layer = block(g[::5, None], u[::4])
+    once = mf.c_map(layer, c=np.maximum(diagram.c, 0.0)[::5, ::4], q=diagram.q[::5, ::4])
+    assert np.max(np.abs(once - diagram.c[::5, ::4])) <= 1e-10
+    odd = activation == "hard_tanh"
+    assert (np.max(np.abs(diagram.c)) <= 1e-12) == (up_bias == 0 or (odd and gate_bias == 0))
 
 
 class SwiGLU(nnx.Module):

@@ -45,6 +45,26 @@ def test_fixed_points_are_those_of_the_reference(x64, record):
         assert abs(float(getattr(found, name)) - value) <= 1e-10, name
 
 
+def test_behind_a_norm_without_eps_all_signals_are_of_one_variance(x64):
+    """Then q* is in closed form: no variance is looked for, and eps = 0 is no parameter of the layer."""
+    blocks = mf.Chain(mf.RMSNorm(1.3), "tanh", P(1.5, 0.1)), mf.Chain("relu", mf.LayerNorm(1.3), P(1.5, 0.1))
+    for block in blocks:
+        growth, level = mf.Residual(block, skip=0.8, scale=0.5).affine()
+        assert growth == 0.8**2 and level == 0.25 * mf.q_map(block, q=7.0)
+    assert mf.Chain(mf.RMSNorm(eps=1e-6), "tanh", P(1.5)).affine() is None
+    assert mf.Chain("tanh", mf.LayerNorm(), P(1.5)).affine() is None  # before the norm is another scale
+    norm = mf.RMSNorm(1.3)
+    assert jax.tree.leaves(norm) == [1.3] and norm.eps == 0.0 and repr(norm) == "RMSNorm(gain=1.3, eps=0.0)"
+    many = mf.RMSNorm(np.array([1.0, 1.3]), np.zeros(2))
+    one_by_one = jax.vmap(lambda norm: norm.variance_map(2.0), (jax.tree.map(lambda _: 0, many),))
+    assert np.array_equal(one_by_one(many), many.gain**2)
+
+
+def test_a_block_whose_variance_overflows_behind_its_norm_is_unbounded(x64):
+    glu = mf.GLU("relu", gate=P(1.0), up=P(1.0), down=P(1.0))
+    assert names(mf.fixed_point(mf.Chain(mf.RMSNorm(1e90), glu)).status) == ["UNBOUNDED"]
+
+
 @pytest.mark.parametrize(
     "record",
     [r for r in RECORDS if "q12" in r["values"]],

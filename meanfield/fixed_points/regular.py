@@ -163,8 +163,7 @@ def _polished(layer, guess):
 
 def regular_point(layer, q, c0):
     """(fixed point, sure) at a finite, stable variance, for a tabulated layer. Scalars."""
-    one = jnp.ones_like(q)
-    image, chi_q = jax.jvp(layer.variance_map, (q,), (one,))
+    image, chi_q = _image_and_slope(layer, q)
     scale = q / jnp.where(image == 0, 1.0, image)
     chi_perp = layer.tangent(q)
     chi_1 = chi_perp * scale
@@ -205,6 +204,15 @@ def regular_drift(layer, status, c0):
     one_minus_c, _, placed = _regular_correlation(increment, one, scale, increment.tangent(one) * scale)
     sure = known & (status == Status.UNBOUNDED) & (jnp.abs(c0) < 1) & (added > 0) & layer.is_valid()
     return drifting_point(one_minus_c), sure & placed & ~layer.is_identity()
+
+
+def _image_and_slope(layer, q):
+    """Q and its derivative."""
+    affine = layer.affine()
+    if affine is None:
+        return jax.jvp(layer.variance_map, (q,), (jnp.ones_like(q),))
+    growth, offset = affine
+    return growth * q + offset, growth + 0 * q
 
 
 def _regular_correlation(layer, q, scale, chi_1):

@@ -50,8 +50,10 @@ class GateSection:
         """(value, derivative) at a position in the cell."""
         chord, chord_rate = self.gate.gain_of_place(place)
         angle = self.gate.angle_of_place(place)
-        up = self.up + self.spread * (1 - 2 * (jnp.sin(angle / 2) / self.shrink) ** 2)
-        up_rate = -self.spread * jnp.sin(angle) / self.shrink**2 * self.gate.angle_rate(angle)
+        sine = jnp.sin(angle / 2)
+        slope = -2 * self.spread / self.shrink**2 * sine
+        up = self.up + self.spread + slope * sine
+        up_rate = slope * jnp.sqrt(1 - sine**2) * self.gate.angle_rate(angle)
         return self._gain(chord, chord_rate, up, up_rate)
 
     def _gain(self, chord, chord_rate, up, up_rate):
@@ -84,10 +86,12 @@ def _guess(section, value, up, spread, shrink):
     a, b, c = fall * of_angle / 2, fall * both + top * of_angle / 2, top * both - value
     share = 2 * c / (b + jnp.sqrt(jnp.maximum(b * b - 4 * a * c, 0.0)))
     w = jnp.sqrt(jnp.clip(share, 0.0, 1.0))
-    for _ in range(_STEPS):
+
+    def step(_, w):
         angle, rate = jax.jvp(angle_of, (w,), (jnp.ones_like(w),))
         chord, sine = top - fall * w * w, jnp.sin(angle / 2)
         rest = both - of_angle * sine**2
         slope = -2 * fall * w * rest - chord * of_angle * sine * jnp.cos(angle / 2) * rate
-        w = jnp.clip(w - (chord * rest - value) / jnp.where(slope == 0, -jnp.inf, slope), 0.0, 1.0)
-    return section.fallen(w)
+        return jnp.clip(w - (chord * rest - value) / jnp.where(slope == 0, -jnp.inf, slope), 0.0, 1.0)
+
+    return section.fallen(jax.lax.fori_loop(0, _STEPS, step, w))
