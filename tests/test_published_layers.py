@@ -123,3 +123,61 @@ def test_tokens_of_untrained_networks_collapse_as_was_measured(x64):
         block = mf.Transformer(mlp, beta=logits, tokens=256, value_var=0.2)
         path = mf.propagate_tokens(block, c0=0.026, depth=30)
         assert np.abs(np.asarray(path.c[10::10]) - points).max() <= 0.025
+
+
+XIONG = mf.Chain("linear", P(1.0), "relu", P(1.0))  # square matrices of variance one over the width
+
+
+def test_streams_of_transformers_grow_as_was_bounded(x64):
+    """Xiong et al. 2020, lemma 2: 3/2 before a post-norm; behind l pre-norm blocks 1 + l/2 to 1 + 3l/2."""
+    layer = np.arange(25)
+    assert abs(mf.q_map(mf.Residual(XIONG), q=1.0) - 1.5) <= 1e-14
+    alone = mf.propagate(mf.Residual(mf.Chain(mf.LayerNorm(), XIONG)), depth=24).q
+    np.testing.assert_allclose(alone, 1 + layer / 2, rtol=1e-13)
+    block = lambda tokens: mf.Transformer(
+        XIONG, beta=1e-6, tokens=tokens, norm="pre"
+    )  # attention to all alike
+    equal = mf.propagate_tokens(block(2), c0=1.0, depth=24).q
+    np.testing.assert_allclose(equal, 1 + 3 * layer / 2, rtol=1e-10)
+    apart = np.asarray(mf.propagate_tokens(block(64), c0=0.0, depth=24).q)
+    assert np.all((apart[1:] > 1 + layer[1:] / 2) & (apart[1:] < 1 + 3 * layer[1:] / 2))
+
+
+@pytest.mark.parametrize("weight_var", [0.1, 1.0, 10.0])
+def test_pre_norm_residual_networks_are_critical_for_any_initialisation(x64, weight_var):
+    """Doshi et al. 2021; the squared gradient goes like l^1 for ReLU without biases (labofdoubt, section 2.1)."""
+    for depth_law in (mf.Chain(mf.LayerNorm(), "relu", P(weight_var)), mf.Chain(mf.LayerNorm(), XIONG)):
+        assert abs(mf.drift(mf.Residual(depth_law)).gradient_power - 1) <= 1e-12
+
+
+def test_gates_let_a_quarter_through_at_small_variances(x64):
+    """Gehring et al. 2017, appendix A: E sigma(g)^2 is between 1/4 and 1/4 + Var g / 16."""
+    gate_var = np.geomspace(1e-6, 10, 8)
+    passed = np.asarray(mf.q_map(mf.GLU("sigmoid", gate=P(gate_var), up=P(1.0), down=P(1.0)), q=1.0))
+    assert np.all((passed > 1 / 4) & (passed < 1 / 4 + gate_var / 16))
+    assert abs((passed[0] - 1 / 4) / gate_var[0] * 16 - 1) <= 1e-5
+
+
+def test_gated_units_have_the_size_by_which_they_are_scaled(x64):
+    """Blake et al. 2024 divide z sigma(m z) by a model of its standard deviation, good to 0.6%."""
+    m = np.array([0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 10.0])
+    found = np.sqrt(mf.q_map(mf.GLU("silu", gate=P(m**2), up=P(1.0), down=P(m**-2)), q=1.0))
+    exact = [np.sqrt(gaussian(lambda z, m=m: (z / (1 + np.exp(-m * z))) ** 2)) for m in m]
+    np.testing.assert_allclose(found, exact, rtol=1e-10)
+    alpha = 1 / (1 + m**-2)
+    np.testing.assert_allclose(found, 2 ** (-alpha / 2 - (1 - alpha)), rtol=6e-3)
+
+
+@pytest.mark.parametrize("weight_var", [1.0, 1.5])
+def test_gradients_of_residual_networks_of_erf_are_those_of_the_closed_recursion(x64, weight_var):
+    """labofdoubt, equation 12: exponentials of the depth's root (Yang & Schoenholz 2017)."""
+    q, growth = 1.0, []
+    for _ in range(4000):
+        growth.append(1 + 4 * weight_var / np.pi / np.sqrt(1 + 4 * q))
+        q += 2 * weight_var / np.pi * np.arcsin(2 * q / (1 + 2 * q))
+    block = mf.Residual(mf.Dense("erf", P(weight_var)))
+    assert abs(mf.propagate(block, depth=4000).q[-1] / q - 1) <= 1e-12
+    gradient = np.log(mf.gradient_growth(block, depth=4000))
+    np.testing.assert_allclose(gradient[0] - gradient[1:], np.cumsum(np.log(growth)), rtol=1e-11)
+    slope = (gradient[1000] - gradient[4000]) / (np.sqrt(4000) - np.sqrt(1000))
+    assert abs(slope / (4 * np.sqrt(weight_var) / np.pi) - 1) <= 0.01
