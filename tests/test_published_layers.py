@@ -145,7 +145,7 @@ def test_streams_of_transformers_grow_as_was_bounded(x64):
 
 @pytest.mark.parametrize("weight_var", [0.1, 1.0, 10.0])
 def test_pre_norm_residual_networks_are_critical_for_any_initialisation(x64, weight_var):
-    """Doshi et al. 2021; the squared gradient goes like l^1 for ReLU without biases (labofdoubt, section 2.1)."""
+    """Doshi et al. 2021; the squared gradient goes like l^1 for ReLU without biases (labofdoubt, 2.1)."""
     for depth_law in (mf.Chain(mf.LayerNorm(), "relu", P(weight_var)), mf.Chain(mf.LayerNorm(), XIONG)):
         assert abs(mf.drift(mf.Residual(depth_law)).gradient_power - 1) <= 1e-12
 
@@ -181,3 +181,17 @@ def test_gradients_of_residual_networks_of_erf_are_those_of_the_closed_recursion
     np.testing.assert_allclose(gradient[0] - gradient[1:], np.cumsum(np.log(growth)), rtol=1e-11)
     slope = (gradient[1000] - gradient[4000]) / (np.sqrt(4000) - np.sqrt(1000))
     assert abs(slope / (4 * np.sqrt(weight_var) / np.pi) - 1) <= 0.01
+
+
+def test_relu_with_dropout_is_critical_at_twice_the_share_that_is_kept(x64):
+    """Pretorius et al. 2018: sigma_w^2 = 2p keeps every variance; their code has the map of correlations."""
+    keep = np.array([0.1, 0.3, 0.5, 0.7, 0.9])
+    layer = mf.Chain("relu", mf.Dropout(keep), P(2 * keep))
+    found = mf.fixed_point(layer, q0=1.7)
+    assert np.all(found.status == mf.Status.MARGINAL) and np.all(found.q == 1.7)
+    c = np.asarray(found.c)
+    once = keep * ((c * np.arcsin(c) + np.sqrt(1 - c**2)) / np.pi + c / 2)
+    np.testing.assert_allclose(once, c, rtol=1e-13)
+    np.testing.assert_allclose(
+        mf.depth_scales(layer, q0=1.7).c, -1 / np.log(keep * (np.arcsin(c) / np.pi + 0.5))
+    )
