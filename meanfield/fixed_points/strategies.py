@@ -212,7 +212,7 @@ class TabulatedSolver(PointSolver):
         one_by_one = self._optimization is not None and can_be_surveyed(example) and example.is_sum_of_moments
         self._one_by_one = OneByOne(example) if one_by_one else None
         self._as_shipped = size < _FEWEST_FOR_TABLE
-        self._drifts: bool | None = None
+        self._some_drift: bool | None = None  # until a chunk tells
         self._lock = threading.Lock()
         self._lines = _OnDevices([table.lines_alone.alone() for table in self._tables])
         self._ready: _OnDevices | None = None
@@ -256,16 +256,18 @@ class TabulatedSolver(PointSolver):
     def ahead(self, columns):
         plain, _, c0 = self._points.at(columns)
         layer = plain.with_moments(iter(self._alone([table.expected() for table in self._tables])))
-        key = jax.tree.structure(layer), len(columns[0]), self._optimization
+        number = len(columns[0])
+        key = jax.tree.structure(layer), number, self._optimization
         if not layer.has_section or key in _MADE_AHEAD:
             return None
         _MADE_AHEAD.add(key)
+        drifting = drifts(layer)
+        job = _regular_drift if drifting else _regular_point
+        given = np.full(number, Status.UNBOUNDED, np.int8) if drifting else np.ones(number)
 
         def compile_it():
             with jax.enable_x64(True):
-                run_job(
-                    None, _regular_point, layer, np.ones(len(columns[0])), c0, optimization=self._optimization
-                )
+                run_job(None, job, layer, given, c0, optimization=self._optimization)
 
         return compile_it
 
@@ -298,9 +300,9 @@ class TabulatedSolver(PointSolver):
         return drifting
 
     def _may_drift(self, layer) -> bool:
-        if self._drifts is None:
-            self._drifts = jax.eval_shape(may_drift, layer) is not None
-        return self._drifts
+        if self._some_drift is None:
+            self._some_drift = drifts(layer) is not None
+        return self._some_drift
 
     def _run_rare(self, device, job, *trees, **static) -> Any:
         """A job that only some points need: for few of them, in little time compiled and slow to run."""
@@ -328,6 +330,12 @@ class TabulatedSolver(PointSolver):
 
 
 _MADE_AHEAD: set = set()  # for what kinds of layers the program behind the variance was compiled
+
+
+def drifts(layer: Layer) -> bool | None:
+    """Whether signals drift at the first point of a tabulated layer; None where none drift regularly."""
+    (point,) = chosen(0, layer)
+    return bool(may_drift(point)[1]) if jax.eval_shape(may_drift, point) is not None else None
 
 
 def can_be_surveyed(layer: Layer) -> bool:
