@@ -16,6 +16,7 @@ from meanfield.support import validation
 
 _MOST = 5  # fixed points beside c = 1
 _NEAREST = 1e-6  # 1 - c below it is not searched
+_HALVINGS, _NEWTON_STEPS = 36, 4
 _APART = np.concatenate([np.geomspace(_NEAREST, 0.02, 12, endpoint=False), np.linspace(0.02, 1.0, 50)])
 
 
@@ -79,19 +80,22 @@ def _phases(block) -> dict:
     above = jax.lax.map(lambda apart: excess(apart, True) > 0, grid)
     (places,) = jnp.nonzero(above[1:] != above[:-1], size=_MOST, fill_value=-1)
 
-    def refined(place):
-        # Newton's method ends at the root of fine sums from that of coarse ones.
+    def refined(found):
+        # Newton's method ends at the root of fine sums from that of coarse ones. Most places are empty.
+        place, steps = jnp.maximum(found, 0), jnp.where(found >= 0, _HALVINGS, 0)
         signed = lambda apart: (excess(apart, True) > 0) == above[place]
-        low, high = jax.lax.stop_gradient(bisected(signed, grid[place], grid[place + 1], 36))
+        low, high = jax.lax.stop_gradient(bisected(signed, grid[place], grid[place + 1], steps))
+        further = jnp.where(found >= 0, _NEWTON_STEPS, 0)
 
         def solve(gap, start):
-            return jax.lax.fori_loop(0, 4, lambda _, x: jnp.clip(newton_step(gap, x), _NEAREST, 1.0), start)
+            step = lambda _, x: jnp.clip(newton_step(gap, x), _NEAREST, 1.0)
+            return jax.lax.fori_loop(0, further, step, start)
 
         apart = implicit_root(excess, (low + high) / 2, solve)
         slope = jax.jvp(block.limit_map, (apart,), (jnp.ones_like(apart),))[1]
         return apart, slope, _growth(block, apart)
 
-    found = jax.lax.map(refined, jnp.maximum(places, 0))
+    found = jax.lax.map(refined, places)
     none = jnp.zeros_like(grid[0])
     collapse = none, _slope_at_collapse(block), _growth(block, none)
     # Roots come in the order of 1 - c, results in that of c.
