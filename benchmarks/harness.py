@@ -8,6 +8,10 @@ import statistics
 import time
 from pathlib import Path
 
+# Threads of LAPACK wait for one another by spinning: where other processes have the cores, decompositions of
+# hundreds of small matrices then take minutes in place of seconds.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 import jax
 import numpy as np
 
