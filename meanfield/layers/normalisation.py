@@ -121,7 +121,8 @@ class RMSNorm(_Norm):
     r"""Root mean square normalisation, x -> gain x / sqrt(mean x^2 + eps).
 
     gain: greater than 0, of every neuron. eps: at least 0, in units of a squared signal. Numbers or
-        arrays; derivatives may be taken with respect to both.
+        arrays; derivatives may be taken with respect to both. An eps that is the number 0 belongs to the
+        structure of the pytree, not to its leaves: all signals behind the norm are then of one variance.
 
     In a ``Chain`` it stands on the stream of pre-activations, or between an activation and the
     weights behind it. Raises TypeError or ValueError for what is out of range.
