@@ -62,8 +62,10 @@ def errors_of(q, one_minus_c, chi_q, chi_c, error, of_map=None):
 def _errors(xp, q, one_minus_c, chi_q, chi_c, error, of_map=None):
     finite = xp.isfinite(q) & (q > 0)
     of_q = xp.where(finite, (error if of_map is None else of_map) / xp.abs(1 - chi_q), 0.0)
-    # 1 - c = (1 - c) gain(q, c), whose slope at c* is chi_c.
-    of_c = xp.where(one_minus_c > 0, one_minus_c * (error + of_q) / xp.abs(1 - chi_c), 0.0)
+    # 1 - c = (1 - c) gain(q, c), whose slope at c* is chi_c: told to rounding over the angle.
+    apart = xp.where(one_minus_c > 0, one_minus_c, 1.0)
+    distance = xp.maximum(xp.abs(1 - chi_c), _ANGULAR * jnp.finfo(apart.dtype).eps / xp.sqrt(2 * apart))
+    of_c = xp.where(one_minus_c > 0, apart * (error + of_q) / distance, 0.0)
     return xp.where(finite, q, 0.0) * of_q, of_c
 
 
@@ -104,7 +106,7 @@ def _with_rounding(error):
     return _ROUNDING * jnp.finfo(error.dtype).eps + _CAUTION * error
 
 
-_ROUNDING, _CAUTION = 16, 8
+_ROUNDING, _CAUTION, _ANGULAR = 16, 8, 64
 
 
 def as_table(result, labels=None) -> str:

@@ -57,7 +57,7 @@ class LinesOnHost(Dual):
 
 
 def _place(q) -> tuple[np.ndarray, np.ndarray]:
-    """(panel of each variance, position in it from -1 to 1)."""
-    octave = np.log2(q) - LOWEST
+    """(panel of each variance, position in it from -1 to 1); beyond the tables that of their end."""
+    octave = np.clip(np.log2(q) - LOWEST, 0, 2 * PANELS)
     panel = np.clip((octave // 2).astype(int), 0, PANELS - 1)
     return panel, octave - 2 * panel - 1
