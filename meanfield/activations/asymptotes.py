@@ -20,8 +20,8 @@ class Asymptote:
     limit too (x + sin(x) has not): without it only the growth of the variance is known.
     """
 
-    left: jax.Array
-    right: jax.Array
+    left: jax.Array | float
+    right: jax.Array | float
     degree: jax.Array | int
     smooth: jax.Array | bool
 
