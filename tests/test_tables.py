@@ -9,7 +9,7 @@ import pytest
 
 from meanfield.activations.activation import Activation
 from meanfield.activations.names import NAMED, as_activation
-from meanfield.dual import dual_of, is_tabulable, shipped_lines
+from meanfield.dual import dual_of, is_tabulable, shipped_ends, shipped_lines
 from meanfield.dual.adaptive import AdaptiveDual, moments_of
 from meanfield.dual.tables import build as tables
 from meanfield.dual.tables.cells import panel_of, q_of
@@ -105,6 +105,14 @@ def test_a_file_that_cannot_be_used_is_as_none_at_all(x64, tmp_path, monkeypatch
     built = tables.DualTables(dual_of(activation), activation)
     np.testing.assert_array_equal(built.lines, columns["lines"] + 1)
     assert built.chords == {}
+
+
+@pytest.mark.parametrize("content", [b"", b"no table", b"PK\x03\x04 and no more"])
+def test_what_comes_with_the_package_and_is_damaged_is_as_nothing(tmp_path, monkeypatch, content):
+    file = tmp_path / "tanh.npz"
+    file.write_bytes(content)
+    monkeypatch.setattr(tables, "shipped_file", lambda _: file)
+    assert shipped_lines(as_activation("tanh")) is None and shipped_ends(as_activation("tanh")) is None
 
 
 def test_a_folder_that_cannot_be_written_does_no_harm(x64, tmp_path):

@@ -242,24 +242,31 @@ def shipped_ends(activation) -> tuple[Asymptote, Asymptote] | None:
 
     Numbers, where something is traced too.
     """
-    return _shipped(shipped_file(activation))[1] if _is_shipped_as_it_is(activation) else None
+    return _shipped_with(activation)[1]
 
 
 def shipped_lines(activation) -> LinesOnHost | None:
     """The mean and variance of an activation, if the package comes with them: no look at phi is needed."""
-    return _shipped(shipped_file(activation))[0] if _is_shipped_as_it_is(activation) else None
+    return _shipped_with(activation)[0]
 
 
-def _is_shipped_as_it_is(activation) -> bool:
-    """Whether the package comes with it, its parameters being numbers that nobody differentiates by."""
+def _shipped_with(activation) -> tuple[LinesOnHost | None, tuple[Asymptote, Asymptote] | None]:
+    """Nothing where a parameter is an array, or somebody may differentiate by it."""
     numbers = not any(np.ndim(p) or isinstance(p, jax.core.Tracer) for p in activation.params)
-    return numbers and not activation.traced and is_shipped(activation)
+    is_one = numbers and not activation.traced and is_shipped(activation)
+    return _read(shipped_file(activation)) if is_one else (None, None)
 
 
 @functools.cache
-def _shipped(path: Path) -> tuple[LinesOnHost, tuple[Asymptote, Asymptote]]:
-    with np.load(path, allow_pickle=False) as file:
-        lines, errors, (origin, *ends) = (file[name] for name in ("lines", "line_errors", "known"))
+def _read(path: Path) -> tuple[LinesOnHost | None, tuple[Asymptote, Asymptote] | None]:
+    """What a file says; nothing where it is damaged or of another version, as for ``DualTables``."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            if str(file["format"]) != _FORMAT:
+                return None, None
+            lines, errors, (origin, *ends) = (file[name] for name in ("lines", "line_errors", "known"))
+    except Exception:
+        return None, None
     end = lambda left, right, degree, smooth: Asymptote(left, right, int(degree), bool(smooth))
     return LinesOnHost(lines, errors, float(origin)), (end(*ends[:4]), end(*ends[4:]))
 
